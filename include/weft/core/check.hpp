@@ -1,0 +1,111 @@
+// Checks of the public boundary. Each throws weft::error that names the tensor, what was expected and what came.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "error.hpp"
+#include "view.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace check {
+
+// "[2, 21, 3, 8]"
+template <class Extents>
+std::string list(const Extents& extents) {
+  std::string s = "[";
+  for (const index e : extents) s += (s.size() > 1 ? ", " : "") + std::to_string(e);
+  return s + "]";
+}
+
+// Extents as expected, a unit last stride where a row has a width, no elements behind a null pointer.
+template <class T, int Rank>
+void tensor(std::string_view name, const view<T, Rank>& v, const std::array<index, Rank>& expected, bool optional, bool unit_last) {
+  if (v.null()) {
+    bool empty = false;
+    for (const index e : expected) empty |= e == 0;
+    require(optional || empty, errc::missing, name, ": expected ", list(expected), ", got a null view");
+    return;
+  }
+  require(v.extent == expected, errc::shape, name, ": expected ", list(expected), ", got ", list(v.extent));
+  require(!unit_last || v.extent[Rank - 1] <= 1 || v.stride[Rank - 1] == 1, errc::shape, name,
+          ": expected a last stride of 1, got ", v.stride[Rank - 1]);
+}
+
+// cu_seqlens [N + 1] over `time` packed tokens; returns N. Empty sequences are legal.
+inline index sequences(std::span<const index> cu, index batch, index time) {
+  if (cu.empty()) return batch;
+  require(batch == 1, errc::sequence, "cu_seqlens: expected packed tokens of batch 1, got batch ", batch);
+  require(cu.front() == 0, errc::sequence, "cu_seqlens: expected to start at 0, got ", cu.front());
+  for (std::size_t i = 1; i < cu.size(); ++i)
+    require(cu[i] >= cu[i - 1], errc::sequence, "cu_seqlens: expected ascending offsets, got ", cu[i], " after ", cu[i - 1]);
+  require(cu.back() == time, errc::sequence, "cu_seqlens: expected to end at ", time, " tokens, got ", cu.back());
+  return static_cast<index>(cu.size()) - 1;
+}
+
+// The bytes of a strided view as rows: what two views are compared by.
+struct footprint {
+  std::uintptr_t begin = 0;
+  index row = 0;  // bytes of the innermost run
+  std::vector<std::pair<index, index>> outer;  // (extent, stride in bytes), extents above 1
+
+  template <class T, int Rank>
+  explicit footprint(const view<T, Rank>& v) : begin(reinterpret_cast<std::uintptr_t>(v.data)), row(sizeof(T)) {
+    if (v.null() || v.size() == 0) {
+      row = 0;
+      return;
+    }
+    for (int d = Rank - 1; d >= 0; --d) {
+      const index e = v.extent[static_cast<std::size_t>(d)], s = v.stride[static_cast<std::size_t>(d)] * static_cast<index>(sizeof(T));
+      if (e == 1 || s == 0) continue;
+      if (outer.empty() && s == row) row *= e;  // continues the run
+      else outer.emplace_back(e, s);
+    }
+  }
+  std::uintptr_t end() const {
+    auto last = begin + static_cast<std::uintptr_t>(row);
+    for (auto [e, s] : outer) last += static_cast<std::uintptr_t>((e - 1) * s);
+    return last;
+  }
+  // The start of every row.
+  std::vector<std::uintptr_t> rows() const {
+    std::vector<std::uintptr_t> starts{begin};
+    for (auto [e, s] : outer) {
+      const std::size_t n = starts.size();
+      for (index i = 1; i < e; ++i)
+        for (std::size_t j = 0; j < n; ++j) starts.push_back(starts[j] + static_cast<std::uintptr_t>(i * s));
+    }
+    return starts;
+  }
+};
+
+// Whether two views share an element. Cheap where the address ranges are apart; else rows are compared one by one.
+inline bool share_elements(const footprint& a, const footprint& b) {
+  if (a.row == 0 || b.row == 0 || a.end() <= b.begin || b.end() <= a.begin) return false;
+  auto x = a.rows(), y = b.rows();
+  std::sort(x.begin(), x.end());
+  std::sort(y.begin(), y.end());
+  for (std::size_t i = 0, j = 0; i < x.size() && j < y.size();) {
+    if (x[i] + static_cast<std::uintptr_t>(a.row) <= y[j]) ++i;
+    else if (y[j] + static_cast<std::uintptr_t>(b.row) <= x[i]) ++j;
+    else return true;
+  }
+  return false;
+}
+
+template <class T, class U, int R1, int R2>
+void no_overlap(std::string_view out_name, const view<T, R1>& out, std::string_view in_name, const view<U, R2>& in) {
+  const auto o = reinterpret_cast<std::uintptr_t>(out.data), i = reinterpret_cast<std::uintptr_t>(in.data);
+  if (o == 0 || i == 0) return;
+  require(!share_elements(footprint(out), footprint(in)), errc::overlap, out_name, ": expected memory apart from ", in_name,
+          ", got views that share elements");
+}
+
+}  // namespace check
+}  // namespace WEFT_ISA
+}  // namespace weft

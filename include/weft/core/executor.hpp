@@ -1,0 +1,86 @@
+// The executor `cpu`: who runs the pieces of a call, and the scratch memory they use.
+#pragma once
+#include <concepts>
+#include <type_traits>
+#include <vector>
+
+#include "array.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+// A non-owning reference to a callable void(index i, int worker).
+class task_ref {
+ public:
+  template <class F>
+    requires(!std::same_as<std::remove_cvref_t<F>, task_ref>)
+  task_ref(F&& f)  // NOLINT: implicit by design
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* o, index i, int worker) { (*static_cast<std::remove_reference_t<F>*>(o))(i, worker); }) {}
+  void operator()(index i, int worker) const { call_(object_, i, worker); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, index, int);
+};
+
+// Anything that runs f(i, worker) for i in [0, n), worker in [0, workers()), no two calls at once with one worker number,
+// and returns when all are done.
+template <class P>
+concept thread_pool = requires(P& pool, index n, task_ref f) {
+  pool.parallel_for(n, f);
+  { pool.workers() } -> std::convertible_to<int>;
+};
+
+// Runs on the CPU: serial, or over a pool that the user owns and that outlives this object. weft starts no thread itself.
+// Owns a workspace that grows once and is reused: keep one executor a thread of calls, not one a call.
+// Results are bit-identical for every number of workers.
+class cpu {
+ public:
+  cpu() : scratch_(1) {}
+  template <thread_pool Pool>
+  explicit cpu(Pool& pool)
+      : pool_(&pool),
+        run_([](void* p, index n, task_ref f) { static_cast<Pool*>(p)->parallel_for(n, f); }),
+        scratch_(static_cast<std::size_t>(pool.workers() > 0 ? pool.workers() : 1)) {}
+
+  int workers() const { return static_cast<int>(scratch_.size()); }
+
+  void parallel_for(index n, task_ref f) {
+    if (!run_ || n <= 1)
+      for (index i = 0; i < n; ++i) f(i, 0);
+    else
+      run_(pool_, n, f);
+  }
+
+  // Room of `bytes` for every worker. Called before a parallel region, so that a failing allocation throws before any write.
+  void reserve(std::size_t bytes) {
+    for (auto& s : scratch_) s.reserve(bytes);
+  }
+  std::byte* scratch(int worker) { return scratch_[static_cast<std::size_t>(worker)].data(); }
+
+ private:
+  void* pool_ = nullptr;
+  void (*run_)(void*, index, task_ref) = nullptr;
+  std::vector<aligned_bytes> scratch_;
+};
+
+// Hands out aligned pieces of one worker's scratch memory. With a null base it only adds up how much is needed.
+class arena {
+ public:
+  explicit arena(std::byte* base = nullptr) : base_(base) {}
+  template <class T>
+  T* take(index count) {
+    const std::size_t at = used_;
+    used_ += (static_cast<std::size_t>(count) * sizeof(T) + alignment - 1) / alignment * alignment;
+    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace v1
+}  // namespace weft

@@ -1,0 +1,83 @@
+// The public verbs. Each checks its arguments' types by a sentence of ours, then their values, then hands over to the
+// engine of the mixer on the executor (run_scan, run_step: found by argument-dependent lookup).
+#pragma once
+#include <concepts>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "state.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+// A mixer names its inputs, outputs and state, and makes a state from a shape.
+template <class M>
+concept mixer = requires(const M& m) {
+  typename M::inputs;
+  typename M::outputs;
+  typename M::state_type;
+  { m.state(shape{}) } -> std::same_as<typename M::state_type>;
+};
+
+namespace detail {
+// Looked up before overloads are: a type that is no mixer fails with our sentence first.
+template <class M>
+struct mixer_types {
+  static_assert(mixer<M>, "weft: the second argument is not a mixer: it needs inputs, outputs, state_type and state(shape)");
+  using inputs = typename M::inputs;
+  using outputs = typename M::outputs;
+  using state_type = typename M::state_type;
+};
+}  // namespace detail
+
+template <class M>
+using inputs_t = typename detail::mixer_types<M>::inputs;
+template <class M>
+using outputs_t = typename detail::mixer_types<M>::outputs;
+template <class M>
+using state_t = typename detail::mixer_types<M>::state_type;
+
+}  // namespace v1
+
+inline namespace WEFT_ISA {
+
+// Folds a sequence, or the next piece of one, into the state and writes the outputs.
+//
+// With cu_seqlens [N + 1], the inputs are N sequences packed along time (batch 1) and the state has N rows.
+// Linear in the tokens for recurrences. Any length, 0 included. An output may be exactly the view of q or v.
+// Throws weft::error before anything is written. A scan stopped anywhere and resumed gives what the unbroken one gives.
+template <class Executor, class M>
+void scan(Executor&& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out,
+          std::span<const index> cu_seqlens = {}) {
+  static_assert(requires { run_scan(executor, mixer, in, state, out, cu_seqlens); },
+                "weft: this executor cannot scan this mixer: include the mixer's engine, or check the executor's type");
+  run_scan(executor, mixer, in, state, out, cu_seqlens);
+}
+
+// One token for each sequence of the batch (time extent 1): decoding, at one read and one write of the state.
+template <class Executor, class M>
+void step(Executor&& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out) {
+  static_assert(requires { run_step(executor, mixer, in, state, out); },
+                "weft: this executor cannot step this mixer: include the mixer's engine, or check the executor's type");
+  run_step(executor, mixer, in, state, out);
+}
+
+// The specification: token by token in plain scalar code, in the accumulating type. Slow; what everything else is tested by.
+template <class M>
+void literal(const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out,
+             std::span<const index> cu_seqlens = {}) {
+  static_assert(requires { run_literal(mixer, in, state, out, cu_seqlens); }, "weft: this mixer has no literal form");
+  run_literal(mixer, in, state, out, cu_seqlens);
+}
+
+// Checks values, which the verbs do not: throws errc::value naming the first tensor with a NaN, a growing decay or a beta
+// out of range. Reads every element once.
+template <class M>
+void validate(const M& mixer, const inputs_t<M>& in) {
+  static_assert(requires { run_validate(mixer, in); }, "weft: this mixer has no value checks");
+  run_validate(mixer, in);
+}
+
+}  // namespace WEFT_ISA
+}  // namespace weft

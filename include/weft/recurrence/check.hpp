@@ -1,0 +1,100 @@
+// Shapes of one call on a recurrence, checked once.
+#pragma once
+#include "../core/check.hpp"
+#include "recurrence.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+struct recurrence_extents {
+  index batch = 0, time = 0, sequences = 0, heads = 0, value_heads = 0, key_dim = 0, value_dim = 0;
+  int micro = 1;
+  bool output_is_key = false;  // o is the view of a key input: its columns must not be written before all are read
+};
+
+namespace detail {
+
+template <class View>
+std::array<index, View::rank> expected_extents(const recurrence_extents& x) {
+  constexpr role r = View::role;
+  std::array<index, View::rank> e{};
+  std::size_t i = 0;
+  if (r.time) {
+    e[i++] = x.batch;
+    e[i++] = r.micro ? x.time * x.micro : x.time;
+  }
+  e[i++] = r.heads == per_head::key ? x.heads : x.value_heads;
+  if (r.width == width::key_dim) e[i] = x.key_dim;
+  if (r.width == width::value_dim) e[i] = x.value_dim;
+  return e;
+}
+
+}  // namespace detail
+
+// Value heads, key and value dim are the state's; batch and time those of the first input that has them.
+template <class M>
+recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const typename M::state_type& state,
+                                    const typename M::outputs& out, std::span<const index> cu) {
+  using P = typename M::policy_type;
+  require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
+  recurrence_extents x;
+  x.value_heads = state.matrix.extent(1);
+  x.key_dim = state.matrix.extent(2);
+  x.value_dim = state.matrix.extent(3);
+  x.heads = x.value_heads;
+  x.micro = M::axes.micro_steps ? mixer.micro_steps : 1;
+  require(x.micro >= 1, errc::value, "micro_steps: expected at least 1, got ", x.micro);
+
+  bool timed = false, headed = false;
+  for_each_member(in, [&](const auto& v, auto) {
+    constexpr role r = std::remove_cvref_t<decltype(v)>::role;
+    if (v.null()) return;
+    if constexpr (r.time)
+      if (!timed && !r.micro) {
+        x.batch = v.extent[0];
+        x.time = v.extent[1];
+        timed = true;
+      }
+    if constexpr (r.heads == per_head::key)
+      if (!headed) {
+        x.heads = v.extent[r.time ? 2 : 0];
+        headed = true;
+      }
+  });
+  if (!timed) {  // every timed input is a null view: legal only where nothing is asked for
+    x.batch = cu.empty() ? state.matrix.extent(0) : 1;
+    x.time = 0;
+  }
+  require(x.heads > 0 ? x.value_heads % x.heads == 0 : x.value_heads == 0, errc::heads, name_of<P>(0).text, ": expected a head count that divides ",
+          x.value_heads, " value heads, got ", x.heads);
+  for_each_member(in, [&](const auto& v, auto i) {
+    using view_type = std::remove_cvref_t<decltype(v)>;
+    const input_name name = name_of<P>(i);
+    check::tensor<const typename view_type::element, view_type::rank>(name.text, v, detail::expected_extents<view_type>(x), name.optional,
+                                                                      view_type::role.width != width::one);
+  });
+  x.sequences = check::sequences(cu, x.batch, x.time);
+  require(state.matrix.extent(0) == x.sequences, errc::shape, "state: expected ", x.sequences, " sequences, got ", state.matrix.extent(0));
+  if (M::axes.normalised)
+    require(state.normaliser.extent() == std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}, errc::shape,
+            "state.normaliser: expected ", check::list(std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}), ", got ",
+            check::list(state.normaliser.extent()));
+
+  out.o.visit([&](const auto& o) {
+    check::tensor("o", o, {x.batch, x.time, x.value_heads, x.value_dim}, false, true);
+    for_each_member(in, [&](const auto& v, auto i) {
+      using view_type = std::remove_cvref_t<decltype(v)>;
+      if constexpr (view_type::rank == 4 && std::is_same_v<const typename std::remove_cvref_t<decltype(o)>::element, typename view_type::base::element>)
+        if (view_type::role.time && !view_type::role.micro && v.data == o.data && v.extent == o.extent && v.stride == o.stride) {
+          x.output_is_key |= view_type::role.width == width::key_dim;
+          return;
+        }
+      check::no_overlap("o", o, name_of<P>(i).text, v);
+    });
+    check::no_overlap("o", o, "state", state.matrix.view());
+  });
+  return x;
+}
+
+}  // namespace WEFT_ISA
+}  // namespace weft

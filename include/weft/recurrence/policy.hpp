@@ -1,0 +1,75 @@
+// The contract of a recurrence policy, and what the engine reads from it.
+//
+// Required:  template <class Rep> struct inputs             the tensors, by role (roles.hpp)
+//            static constexpr weft::axes axes
+//            key_side<R>(lanes) -> key_terms<R>             q, k, c, p, g, u of one key channel
+//            write<R>(lanes) -> R                           z of one value channel
+// Optional:  static constexpr std::array names              of the inputs, for messages and files; "name?" may be null
+//            activate<R>(lanes&)                            raw gates -> gates, once a token; sees gates and head constants
+//            output<R>(lanes, R o) -> R                     skip and gate of one output channel
+//            bind(inputs<views<T>>)                         sees which optional inputs are there
+//            static constexpr int unit_keys                 so many first key inputs can be made unit length
+//            static constexpr double scale                  default scale of q; key_dim^-1/2 where absent
+// A policy may have data members (options); its functions may be static or const. It holds no loop.
+#pragma once
+#include <array>
+#include <concepts>
+#include <string>
+#include <string_view>
+
+#include "axes.hpp"
+#include "roles.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+template <class P>
+concept recurrence_policy = requires(const P& policy, const typename P::template inputs<lanes<float>>& x) {
+  { policy.template key_side<float>(x) } -> std::same_as<key_terms<float>>;
+  { policy.template write<float>(x) } -> std::same_as<float>;
+  { P::axes } -> std::convertible_to<weft::axes>;
+};
+
+template <class P, class T>
+using inputs_of = typename P::template inputs<views<T>>;
+template <class P, class R>
+using lanes_of = typename P::template inputs<lanes<R>>;
+
+template <class P>
+inline constexpr std::size_t input_count = member_count<lanes_of<P, float>>;
+
+template <class P>
+inline constexpr bool has_activate = requires(const P& p, lanes_of<P, float>& x) { p.template activate<float>(x); };
+template <class P>
+inline constexpr bool has_output = requires(const P& p, const lanes_of<P, float>& x, float o) { p.template output<float>(x, o); };
+
+template <class P>
+constexpr int unit_keys() {
+  if constexpr (requires { P::unit_keys; }) return P::unit_keys;
+  else return 0;
+}
+
+// The name of input i without its mark, and whether it may be null.
+struct input_name {
+  std::string_view text;
+  bool optional = false;
+};
+template <class P>
+constexpr input_name name_of(std::size_t i) {
+  if constexpr (requires { P::names; }) {
+    std::string_view name = P::names[i];
+    const bool optional = name.ends_with('?');
+    return {optional ? name.substr(0, name.size() - 1) : name, optional};
+  } else {
+    constexpr std::string_view ordinal[] = {"input 1", "input 2", "input 3", "input 4",  "input 5",  "input 6",
+                                            "input 7", "input 8", "input 9", "input 10", "input 11", "input 12"};
+    return {ordinal[i], false};
+  }
+}
+
+// The role of input i, by member.
+template <class P, std::size_t I, class T = float>
+inline constexpr role role_of = std::remove_cvref_t<std::tuple_element_t<I, decltype(tie_members(std::declval<inputs_of<P, T>&>()))>>::role;
+
+}  // namespace v1
+}  // namespace weft
