@@ -1,0 +1,79 @@
+// Small dense products whose operands sit in L1, blocked for registers: what both engines spend their time in.
+// All matrices are row-major; widths of panels are multiples of a vector.
+#pragma once
+#include "simd.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace tile {
+
+// out[Rows][Vectors] = A[Rows][depth] S[depth][Vectors], or added to what is there.
+template <int Rows, int Vectors, bool Accumulate = false, class R>
+WEFT_INLINE void product_block(const R* a, index lda, const R* s, index lds, R* out, index ldo, index depth) {
+  constexpr int W = simd<R>::width;
+  simd<R> sum[Rows][Vectors];
+  WEFT_UNROLL for (int r = 0; r < Rows; ++r)
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = Accumulate ? simd<R>::load(out + r * ldo + n * W) : simd<R>(R(0));
+  for (index k = 0; k < depth; ++k) {
+    simd<R> x[Vectors];
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) x[n] = simd<R>::load(s + k * lds + n * W);
+    WEFT_UNROLL for (int r = 0; r < Rows; ++r) {
+      const simd<R> b(a[r * lda + k]);
+      WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = fma(b, x[n], sum[r][n]);
+    }
+  }
+  WEFT_UNROLL for (int r = 0; r < Rows; ++r)
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n].store(out + r * ldo + n * W);
+}
+
+// out[rows][vectors] = A[rows][depth] S[depth][vectors] in blocks of Rows x Vectors.
+template <int Rows, int Vectors, bool Accumulate = false, class R>
+WEFT_INLINE void product(const R* a, index lda, index rows, const R* s, index lds, R* out, index ldo, index vectors, index depth) {
+  constexpr int W = simd<R>::width;
+  index n = 0;
+  for (; n + Vectors <= vectors; n += Vectors) {
+    index r = 0;
+    for (; r + Rows <= rows; r += Rows)
+      product_block<Rows, Vectors, Accumulate>(a + r * lda, lda, s + n * W, lds, out + r * ldo + n * W, ldo, depth);
+    for (; r < rows; ++r) product_block<1, Vectors, Accumulate>(a + r * lda, lda, s + n * W, lds, out + r * ldo + n * W, ldo, depth);
+  }
+  if constexpr (Vectors > 1)
+    for (; n < vectors; ++n) product<Rows, 1, Accumulate>(a, lda, rows, s + n * W, lds, out + n * W, ldo, 1, depth);
+}
+
+// S[Keys][Vectors] = diag(gamma) S + A[tokens][Keys]^T X[tokens][Vectors].
+template <int Keys, int Vectors, class R>
+WEFT_INLINE void update_block(const R* gamma, const R* a, index lda, const R* x, index ldx, R* s, index lds, index tokens) {
+  constexpr int W = simd<R>::width;
+  simd<R> sum[Keys][Vectors];
+  WEFT_UNROLL for (int r = 0; r < Keys; ++r) {
+    const simd<R> g(gamma[r]);
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = g * simd<R>::load(s + r * lds + n * W);
+  }
+  for (index t = 0; t < tokens; ++t) {
+    simd<R> y[Vectors];
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) y[n] = simd<R>::load(x + t * ldx + n * W);
+    WEFT_UNROLL for (int r = 0; r < Keys; ++r) {
+      const simd<R> b(a[t * lda + r]);
+      WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = fma(b, y[n], sum[r][n]);
+    }
+  }
+  WEFT_UNROLL for (int r = 0; r < Keys; ++r)
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n].store(s + r * lds + n * W);
+}
+
+// The same for all `keys` rows of a panel of `vectors`, a multiple of Vectors.
+template <int Keys, int Vectors, class R>
+WEFT_INLINE void update(const R* gamma, const R* a, index lda, index keys, const R* x, index ldx, R* s, index lds, index vectors, index tokens) {
+  constexpr int W = simd<R>::width;
+  for (index n = 0; n < vectors; n += Vectors) {
+    index k = 0;
+    for (; k + Keys <= keys; k += Keys)
+      update_block<Keys, Vectors>(gamma + k, a + k, lda, x + n * W, ldx, s + k * lds + n * W, lds, tokens);
+    for (; k < keys; ++k) update_block<1, Vectors>(gamma + k, a + k, lda, x + n * W, ldx, s + k * lds + n * W, lds, tokens);
+  }
+}
+
+}  // namespace tile
+}  // namespace WEFT_ISA
+}  // namespace weft
