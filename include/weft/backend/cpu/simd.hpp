@@ -64,11 +64,6 @@ struct simd {
 #endif
   }
   WEFT_INLINE friend simd lane_max(simd a, simd b) { return xsimd::max(a.v, b.v); }
-
-  WEFT_INLINE R sum() const {
-    if constexpr (requires { xsimd::reduce_add(v); }) return xsimd::reduce_add(v);
-    else return xsimd::hadd(v);
-  }
 };
 
 namespace detail {
@@ -117,6 +112,13 @@ WEFT_INLINE void lane_sums(const simd<R>* a, R* out) {
   } else {
     detail::sums<N, W / 2>(a, out);
   }
+}
+
+template <class R>
+WEFT_INLINE R lane_sum(simd<R> a) {
+  R out[simd<R>::width];
+  lane_sums<1>(&a, out);
+  return out[0];
 }
 
 // ---- 16-bit storage -------------------------------------------------------------------------------------------------
