@@ -1,0 +1,26 @@
+# What our own tests, benches and examples use, and the quirks of the packages. Versions are checked after the search:
+# the packages' own version files refuse ranges that they fulfil (Eigen 3.4 and 5, Catch2 2 and 3).
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(OpenMP QUIET COMPONENTS CXX)
+
+find_package(Eigen3 QUIET)
+if(NOT Eigen3_FOUND)
+  message(STATUS "weft: no Eigen: the layers, their tests and the example programs are left out")
+elseif(Eigen3_VERSION VERSION_LESS 3.4)
+  message(FATAL_ERROR "weft: the layers need Eigen 3.4 or later, found ${Eigen3_VERSION}")
+endif()
+
+if(WEFT_BUILD_TESTS)
+  find_package(Catch2 3 QUIET)
+  if(NOT Catch2_FOUND)
+    find_package(Catch2 2.13 REQUIRED)
+  endif()
+endif()
+if(WEFT_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()
+if(WEFT_BUILD_EXAMPLES OR WEFT_BUILD_TESTS)
+  find_package(CLI11 REQUIRED)
+  find_package(nlohmann_json REQUIRED)
+endif()

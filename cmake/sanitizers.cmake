@@ -1,0 +1,8 @@
+add_library(weft_sanitizers INTERFACE)
+if(WEFT_SANITIZE)
+  target_compile_options(weft_sanitizers INTERFACE -fsanitize=${WEFT_SANITIZE} -fno-omit-frame-pointer -g)
+  target_link_options(weft_sanitizers INTERFACE -fsanitize=${WEFT_SANITIZE})
+  if(WEFT_SANITIZE MATCHES undefined)
+    target_compile_options(weft_sanitizers INTERFACE -fno-sanitize-recover=undefined)
+  endif()
+endif()

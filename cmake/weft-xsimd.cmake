@@ -1,0 +1,11 @@
+# xsimd::xsimd, or weft_XSIMD_MISSING with the reason. Asked for without a version: the package of 8.1 refuses ranges that
+# it fulfils. 8.1 names its target xsimd only.
+find_package(xsimd QUIET)
+if(NOT xsimd_FOUND)
+  set(weft_XSIMD_MISSING "weft needs xsimd 8.1 or later (Debian: libxsimd-dev), found none")
+elseif(xsimd_VERSION VERSION_LESS 8.1)
+  set(weft_XSIMD_MISSING "weft needs xsimd 8.1 or later, found ${xsimd_VERSION}")
+elseif(NOT TARGET xsimd::xsimd)
+  add_library(xsimd::xsimd INTERFACE IMPORTED)
+  set_target_properties(xsimd::xsimd PROPERTIES INTERFACE_LINK_LIBRARIES xsimd)
+endif()
