@@ -140,7 +140,7 @@ inline void read_metadata(json_reader& json, std::map<std::string, std::string>&
 }
 
 // The tensors in the order of their data, `data_size` bytes.
-inline std::vector<tensor> read_header(std::string_view text, index data_size, detail::tensor_contents& contents) {
+inline std::vector<tensor> read_header(std::string_view text, index data_size, v1::detail::tensor_contents& contents) {
   const std::string& file = contents.name;
   const std::size_t bad = find_not_utf8(text);
   require(bad == text.npos, errc::file, file, ": header: expected UTF-8, got another byte at ", bad);
@@ -184,8 +184,8 @@ inline std::vector<tensor> read_header(std::string_view text, index data_size, d
 
 // take(to, n) moves the next n of the `size` bytes to `to`, or throws.
 template <class Take>
-detail::tensor_contents load(std::string name, std::uintmax_t size, Take&& take) {
-  detail::tensor_contents contents{.name = std::move(name), .metadata = {}, .tensors = {}, .data = {}};
+v1::detail::tensor_contents load(std::string name, std::uintmax_t size, Take&& take) {
+  v1::detail::tensor_contents contents{.name = std::move(name), .metadata = {}, .tensors = {}, .data = {}};
   const std::string& file = contents.name;
   std::uint64_t length = 0;
   require(size >= sizeof length, errc::file, file, ": expected 8 bytes of header length, got a file of ", size);
@@ -213,7 +213,7 @@ detail::tensor_contents load(std::string name, std::uintmax_t size, Take&& take)
   return contents;
 }
 
-inline detail::tensor_contents load(const std::filesystem::path& path) {
+inline v1::detail::tensor_contents load(const std::filesystem::path& path) {
   const std::string name = path.string();
   std::error_code problem;
   const auto status = std::filesystem::status(path, problem);
@@ -228,7 +228,7 @@ inline detail::tensor_contents load(const std::filesystem::path& path) {
   });
 }
 
-inline detail::tensor_contents load(std::span<const std::byte> bytes, std::string_view name) {
+inline v1::detail::tensor_contents load(std::span<const std::byte> bytes, std::string_view name) {
   return load(std::string(name), bytes.size(), [&](void* to, std::size_t n) {
     if (n > 0) std::memcpy(to, bytes.data(), n);
     bytes = bytes.subspan(n);

@@ -116,9 +116,9 @@ array<T, R> to_array(const tensor& t) {
            dtype_name(dtype_of<T>), ", got ", dtype_name(t.type));
     return true;
   };
-  [&]<class... Element>(detail::type_list<Element...>) {
+  [&]<class... Element>(v1::detail::type_list<Element...>) {
     static_cast<void>((from(std::type_identity<Element>{}) || ...));
-  }(detail::dtype_elements{});
+  }(v1::detail::dtype_elements{});
   return out;
 }
 
