@@ -1,0 +1,80 @@
+// The state of attention: the keys and values that later queries may read, as a value like every state.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <tuple>
+
+#include "../core/array.hpp"
+#include "../core/dtype.hpp"
+#include "../core/state.hpp"
+#include "selector.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+// Where the token at an absolute position lies in a cache of so many slots: at its own position while that fits, then
+// around the ring behind the first `kept` slots. Growing caches never reach the ring.
+struct cache_slots {
+  index slots = 0, kept = 0;
+  bool ring = false;
+
+  cache_slots() = default;
+  cache_slots(index count, const retained_keys& r) : slots(count) {
+    ring = r.last != every_key && r.first <= count && r.last <= count - r.first;
+    kept = ring ? r.first : count;
+  }
+  WEFT_INLINE index around() const { return slots - kept; }
+  WEFT_INLINE index slot(index position) const { return position < slots ? position : kept + (position - kept) % around(); }
+
+  // How many slots a new cache gets: what is asked for, but never more than later queries can read.
+  static index wanted(index capacity, const retained_keys& r) {
+    if (r.last == every_key) return capacity;
+    const index all = r.first > every_key - r.last ? every_key : r.first + r.last;
+    return capacity == 0 ? all : std::min(capacity, all);
+  }
+};
+
+// `length` counts the tokens of the whole stream, so positions stay absolute where a ring has dropped its oldest keys.
+template <storage T>
+struct key_value_cache {
+  array<T, 4> keys;                 // [N, H, capacity, K]
+  array<T, 4> values;               // [N, H, capacity, V]
+  array<std::int64_t, 1> length;    // [N]
+
+  auto parts() { return std::tuple{part{"keys", keys}, part{"values", values}, part{"length", length}}; }
+  auto parts() const { return std::tuple{part{"keys", keys}, part{"values", values}, part{"length", length}}; }
+  key_value_cache like() const { return {}; }
+  key_value_cache gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  key_value_cache gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+
+  index capacity() const { return keys.extent(2); }
+
+  // Makes room for `capacity` tokens a sequence; O(cache). Throws errc::value for less room than now, and for a ring that
+  // has begun to drop tokens: it holds all that its window reads.
+  void grow(index capacity) {
+    if (capacity < keys.extent(2))
+      throw error(errc::value, "weft: grow: expected a capacity of at least " + std::to_string(keys.extent(2)) + ", got " + std::to_string(capacity));
+    for (index n = 0; n < length.size(); ++n)
+      if (length(n) > keys.extent(2))
+        throw error(errc::value, "weft: grow: sequence " + std::to_string(n) + " is a ring that has dropped tokens; it needs no more room");
+    array<T, 4> more_keys = wider(keys, capacity), more_values = wider(values, capacity);
+    keys = std::move(more_keys);
+    values = std::move(more_values);
+  }
+
+ private:
+  static array<T, 4> wider(const array<T, 4>& from, index capacity) {
+    auto extent = from.extent();
+    const index old_row = extent[2] * extent[3], rows = extent[0] * extent[1];
+    extent[2] = capacity;
+    array<T, 4> to(extent);
+    for (index r = 0; r < rows; ++r) std::copy_n(from.data() + r * old_row, old_row, to.data() + r * capacity * extent[3]);
+    return to;
+  }
+};
+
+}  // namespace v1
+}  // namespace weft
