@@ -13,7 +13,7 @@
 
 #include "../core/output.hpp"
 #include "../core/state.hpp"
-#include "../recurrence/roles.hpp"
+#include "../core/roles.hpp"
 #include "cache.hpp"
 #include "selector.hpp"
 

@@ -1,6 +1,6 @@
 // The contract of a recurrence policy, and what the engine reads from it.
 //
-// Required:  template <class Rep> struct inputs             the tensors, by role (roles.hpp)
+// Required:  template <class Rep> struct inputs             the tensors, by role (core/roles.hpp)
 //            static constexpr weft::axes axes
 //            key_side<R>(lanes) -> key_terms<R>             q, k, c, p, g, u of one key channel
 //            write<R>(lanes) -> R                           z of one value channel
@@ -18,7 +18,7 @@
 #include <string_view>
 
 #include "axes.hpp"
-#include "roles.hpp"
+#include "../core/roles.hpp"
 
 namespace weft {
 inline namespace v1 {

@@ -8,9 +8,9 @@
 #include <concepts>
 #include <type_traits>
 
-#include "../core/dtype.hpp"
-#include "../core/members.hpp"
-#include "../core/view.hpp"
+#include "dtype.hpp"
+#include "members.hpp"
+#include "view.hpp"
 
 namespace weft {
 inline namespace v1 {
