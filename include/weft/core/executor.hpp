@@ -32,6 +32,39 @@ concept thread_pool = requires(P& pool, index n, task_ref f) {
   { pool.workers() } -> std::convertible_to<int>;
 };
 
+// Memory that a caller of several verbs keeps between them: blocks that grow once and are used again in the same order.
+class temporaries {
+ public:
+  // Gives back at its end what was taken since its beginning.
+  class scope {
+   public:
+    explicit scope(temporaries& t) : owner_(t), mark_(t.used_) {}
+    ~scope() { owner_.used_ = mark_; }
+    scope(const scope&) = delete;
+    scope& operator=(const scope&) = delete;
+
+    // Uninitialised and contiguous.
+    template <class T, std::convertible_to<index>... I>
+    view<T, static_cast<int>(sizeof...(I))> take(I... extents) {
+      index n = 1;
+      ((n *= static_cast<index>(extents)), ...);
+      if (owner_.used_ == owner_.blocks_.size()) owner_.blocks_.emplace_back();
+      aligned_bytes& block = owner_.blocks_[owner_.used_];
+      block.reserve(static_cast<std::size_t>(n > 0 ? n : 1) * sizeof(T));
+      ++owner_.used_;
+      return {reinterpret_cast<T*>(block.data()), {static_cast<index>(extents)...}};
+    }
+
+   private:
+    temporaries& owner_;
+    std::size_t mark_;
+  };
+
+ private:
+  std::vector<aligned_bytes> blocks_;
+  std::size_t used_ = 0;
+};
+
 // Runs on the CPU: serial, or over a pool that the user owns and that outlives this object. weft starts no thread itself.
 // Owns a workspace that grows once and is reused: keep one executor a thread of calls, not one a call.
 // Results are bit-identical for every number of workers.
@@ -58,11 +91,13 @@ class cpu {
     for (auto& s : scratch_) s.reserve(bytes);
   }
   std::byte* scratch(int worker) { return scratch_[static_cast<std::size_t>(worker)].data(); }
+  weft::temporaries& temporaries() { return temporaries_; }
 
  private:
   void* pool_ = nullptr;
   void (*run_)(void*, index, task_ref) = nullptr;
   std::vector<aligned_bytes> scratch_;
+  weft::temporaries temporaries_;
 };
 
 // Hands out aligned pieces of one worker's scratch memory. With a null base it only adds up how much is needed.

@@ -26,9 +26,10 @@ template <class R> WEFT_HD WEFT_INLINE R log1p(const R& x) { using number::log1p
 template <class R> WEFT_HD WEFT_INLINE R sqrt(const R& x) { using number::sqrt_; return sqrt_(x); }
 template <class R> WEFT_HD WEFT_INLINE R where_nonneg(const R& x, const R& a, const R& b) { using number::where_nonneg_; return where_nonneg_(x, a, b); }
 
-template <class R> WEFT_HD WEFT_INLINE R max(const R& a, const R& b) { return where_nonneg(a - b, a, b); }
+// A NaN in the first argument comes out.
+template <class R> WEFT_HD WEFT_INLINE R max(const R& a, const R& b) { return where_nonneg(b - a, b, a); }
 template <class R> WEFT_HD WEFT_INLINE R min(const R& a, const R& b) { return where_nonneg(a - b, b, a); }
-template <class R> WEFT_HD WEFT_INLINE R relu(const R& x) { return where_nonneg(x, x, R(0)); }
+template <class R> WEFT_HD WEFT_INLINE R relu(const R& x) { return where_nonneg(-x, R(0), x); }
 // clang-format on
 
 // log(1 + e^x); the exponent is never positive, so nothing overflows.

@@ -25,7 +25,7 @@ struct mamba2_policy {
   static constexpr double scale = 1.0;
 
   bool dt_softplus = true;
-  double dt_min = 0.0;  // clamp of the step, after the softplus; both ends act by themselves
+  double dt_min = -std::numeric_limits<double>::infinity();  // clamp of the step, after the softplus; either end by itself
   double dt_max = std::numeric_limits<double>::infinity();
   bool gated = false;   // set by bind: z is there
 
@@ -36,7 +36,7 @@ struct mamba2_policy {
   WEFT_HD WEFT_INLINE void activate(auto& in) const {
     R step = in.dt + in.dt_bias;
     if (dt_softplus) step = softplus(step);
-    if (dt_min > 0.0 || !dt_softplus) step = weft::max(step, R(dt_min));
+    if (dt_min > -std::numeric_limits<double>::infinity()) step = weft::max(step, R(dt_min));
     if (dt_max < std::numeric_limits<double>::infinity()) step = weft::min(step, R(dt_max));
     in.dt = step;
   }

@@ -2,6 +2,7 @@
 // The only file that includes xsimd.
 #pragma once
 #include <bit>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -24,7 +25,8 @@ struct simd {
 
   simd() = default;
   WEFT_INLINE simd(batch b) : v(b) {}                    // NOLINT: implicit by design
-  WEFT_INLINE simd(R x) : v(x) {}                        // NOLINT: a number is the same number in every lane
+  template <std::floating_point X>
+  WEFT_INLINE simd(X x) : v(static_cast<R>(x)) {}        // NOLINT: a number is the same number in every lane
   WEFT_INLINE static simd load(const R* p) { return batch::load_unaligned(p); }
   WEFT_INLINE void store(R* p) const { v.store_unaligned(p); }
 

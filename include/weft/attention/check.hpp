@@ -1,0 +1,142 @@
+// Shapes of one call on attention, checked once, and the values that validate() looks at.
+#pragma once
+#include <cmath>
+
+#include "../core/check.hpp"
+#include "attention.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+struct attention_extents {
+  index batch = 0, time = 0, sequences = 0, heads = 0, query_heads = 0, key_dim = 0, value_dim = 0;
+  cache_slots slots;
+  bool output_is_query = false, output_is_value = false;  // o is exactly the view of q or v
+
+  index group() const { return heads ? query_heads / heads : 0; }
+};
+
+// The tokens of sequence n: batch row and [begin, end) in time.
+struct token_span {
+  index batch, begin, end;
+  index count() const { return end - begin; }
+};
+inline token_span tokens_of(const attention_extents& x, std::span<const index> cu, index n) {
+  if (cu.empty()) return {n, 0, x.time};
+  return {0, cu[static_cast<std::size_t>(n)], cu[static_cast<std::size_t>(n) + 1]};
+}
+
+namespace detail {
+
+template <class View>
+void take_time(const View& v, attention_extents& x, bool& known) {
+  if (v.null() || known) return;
+  x.batch = v.extent[0];
+  x.time = v.extent[1];
+  known = true;
+}
+
+template <class U, class V>
+bool same_view(const U& a, const V& b) {
+  return static_cast<const void*>(a.data) == static_cast<const void*>(b.data) && a.extent == b.extent && a.stride == b.stride;
+}
+
+// The new keys and values against the cache: everything that appending needs. x.batch and x.time are known.
+template <class M>
+void check_tokens(const M& mixer, const typename M::inputs& in, const typename M::state_type& cache, std::span<const index> cu,
+                  attention_extents& x) {
+  const index length = cache.length.extent(0), capacity = cache.capacity();
+  check::tensor("k", in.k, {x.batch, x.time, x.heads, x.key_dim}, false, true);
+  check::tensor("v", in.v, {x.batch, x.time, x.heads, x.value_dim}, false, true);
+  x.sequences = check::sequences(cu, x.batch, x.time);
+  require(cache.keys.extent(0) == x.sequences, errc::shape, "state.keys: expected ", x.sequences, " sequences, got ", cache.keys.extent(0));
+  require(cache.values.extent() == std::array<index, 4>{x.sequences, x.heads, capacity, x.value_dim}, errc::shape, "state.values: expected ",
+          check::list(std::array<index, 4>{x.sequences, x.heads, capacity, x.value_dim}), ", got ", check::list(cache.values.extent()));
+  require(length == x.sequences, errc::shape, "state.length: expected [", x.sequences, "], got [", length, "]");
+  x.slots = cache_slots(capacity, mixer.select.retained());
+  for (index n = 0; n < x.sequences; ++n) {
+    const index held = cache.length(n), more = tokens_of(x, cu, n).count();
+    require(held >= 0 && (x.slots.ring ? held <= every_key / 2 : held <= capacity), errc::value, "state.length: expected 0 to ",
+            x.slots.ring ? every_key / 2 : capacity, " tokens, got ", held, " for sequence ", n);
+    require(x.slots.ring || more <= capacity - held, errc::capacity, "state.keys: sequence ", n, " holds ", held, " of ", capacity,
+            " tokens; expected room for ", more, " more (grow() makes it)");
+  }
+  check::no_overlap("state.keys", cache.keys.view(), "k", in.k);
+  check::no_overlap("state.values", cache.values.view(), "v", in.v);
+}
+
+template <class M>
+attention_extents start_of_check(const M& mixer, const typename M::state_type& cache) {
+  mixer.select.check();
+  require(!cache.keys.null() && !cache.values.null() && !cache.length.null(), errc::missing,
+          "state: expected one made by state(), got an empty value");
+  attention_extents x;
+  x.heads = cache.keys.extent(1);
+  x.key_dim = cache.keys.extent(3);
+  x.value_dim = cache.values.extent(3);
+  return x;
+}
+
+}  // namespace detail
+
+// Head count of keys and both widths are the state's; batch and time those of the first tensor that is there.
+template <class M>
+attention_extents check_attention(const M& mixer, const typename M::inputs& in, const typename M::state_type& cache,
+                                  const typename M::outputs& out, std::span<const index> cu) {
+  require(mixer.softcap >= 0, errc::value, "softcap: expected 0 (none) or a positive number, got ", mixer.softcap);
+  require(!mixer.scale || std::isfinite(*mixer.scale), errc::value, "scale: expected a finite number, got ", mixer.scale.value_or(0));
+  attention_extents x = detail::start_of_check(mixer, cache);
+  bool known = false;
+  detail::take_time(in.q, x, known);
+  detail::take_time(in.k, x, known);
+  detail::take_time(in.v, x, known);
+  if (!known) x.batch = cu.empty() ? cache.keys.extent(0) : 1;
+  x.query_heads = !in.q.null() ? in.q.extent[2] : !out.o.null() ? out.o.extent[2] : x.heads;
+  require(x.heads > 0 ? x.query_heads % x.heads == 0 : x.query_heads == 0, errc::heads, "q: expected a multiple of ", x.heads,
+          " key heads, got ", x.query_heads, " query heads");
+  check::tensor("q", in.q, {x.batch, x.time, x.query_heads, x.key_dim}, false, true);
+  check::tensor("sink", in.sink, {x.query_heads}, true, false);
+  detail::check_tokens(mixer, in, cache, cu, x);
+
+  check::tensor("lse", out.lse, {x.batch, x.time, x.query_heads}, true, false);
+  out.o.visit([&](const auto& o) {
+    check::tensor("o", o, {x.batch, x.time, x.query_heads, x.value_dim}, false, true);
+    using element = typename std::remove_cvref_t<decltype(o)>::element;
+    if constexpr (std::is_same_v<element, typename M::storage_type>) {
+      x.output_is_query = detail::same_view(o, in.q) && !o.null();
+      x.output_is_value = detail::same_view(o, in.v) && !o.null();
+    }
+    if (!x.output_is_query) check::no_overlap("o", o, "q", in.q);
+    if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);
+    check::no_overlap("o", o, "k", in.k);
+    check::no_overlap("o", o, "sink", in.sink);
+    check::no_overlap("o", o, "state.keys", cache.keys.view());
+    check::no_overlap("o", o, "state.values", cache.values.view());
+    check::no_overlap("lse", out.lse, "o", o);
+  });
+  for_each_member(in, [&](const auto& v, auto i) { check::no_overlap("lse", out.lse, M::names[i], v); });
+  return x;
+}
+
+// Throws errc::value naming the first tensor with a NaN. Reads every element once.
+template <class T, class Selector>
+void run_validate(const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in) {
+  mixer.select.check();
+  const auto whole = [](std::string_view name, const auto& v) {
+    if (v.null()) return;
+    for (const auto row : check::footprint(v).rows()) {
+      using element = typename std::remove_cvref_t<decltype(v)>::element;
+      const auto* const p = reinterpret_cast<const element*>(row);
+      const index n = check::footprint(v).row / static_cast<index>(sizeof(element));
+      for (index i = 0; i < n; ++i)
+        require(!std::isnan(static_cast<accumulate_t<std::remove_const_t<element>>>(p[i])), errc::value, name, ": expected numbers, got a NaN");
+    }
+  };
+  whole("q", in.q);
+  whole("k", in.k);
+  whole("v", in.v);
+  whole("sink", in.sink);
+}
+
+}  // namespace WEFT_ISA
+}  // namespace weft
