@@ -1,0 +1,28 @@
+# A made-up house that breaks every rule once: the checker must name each.
+file(REMOVE_RECURSE "${work}")
+set(house "${work}/include/weft")
+file(WRITE "${house}/math/a.hpp" "#pragma once\n")
+file(WRITE "${house}/core/upward.hpp" "#include \"../math/a.hpp\"\n")
+file(WRITE "${house}/core/absolute.hpp" "#include <weft/math/a.hpp>\n")
+file(WRITE "${house}/math/gone.hpp" "#include \"b.hpp\"\n")
+file(WRITE "${house}/recurrence/simd.hpp" "#include <xsimd/xsimd.hpp>\n")
+file(WRITE "${house}/io/matrix.hpp" "#include <Eigen/Core>\n")
+file(WRITE "${house}/attic/old.hpp" "#pragma once\n")
+string(APPEND mark "TO" "DO")
+file(WRITE "${house}/core/later.hpp" "// ${mark}: later\n")
+string(REPEAT "\n" 701 long)
+file(WRITE "${house}/core/long.hpp" "${long}")
+file(WRITE "${house}/layer/fine.hpp" "#include <Eigen/Core>\n#include \"../recurrence/simd.hpp\"\n")
+
+execute_process(COMMAND "${CMAKE_COMMAND}" -D "root=${work}" -P "${checker}" ERROR_VARIABLE said RESULT_VARIABLE code)
+foreach(sentence IN ITEMS "core/upward.hpp: core includes math/a.hpp" "core/absolute.hpp: core includes math/a.hpp"
+        "math/gone.hpp: includes math/b.hpp, which does not exist" "recurrence/simd.hpp: includes xsimd" "io/matrix.hpp: includes Eigen"
+        "attic/old.hpp: no layer" "later.hpp: holds a ${mark}" "long.hpp: 701 lines" "8 rules of the house are broken")
+  string(FIND "${said}" "${sentence}" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "expected \"${sentence}\", got:\n${said}")
+  endif()
+endforeach()
+if(code EQUAL 0)
+  message(FATAL_ERROR "the checker accepted a broken house")
+endif()
