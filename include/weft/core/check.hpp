@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -25,7 +26,8 @@ std::string list(const Extents& extents) {
 
 // Extents as expected, a unit last stride where a row has a width, no elements behind a null pointer.
 template <class T, int Rank>
-void tensor(std::string_view name, const view<T, Rank>& v, const std::array<index, Rank>& expected, bool optional, bool unit_last) {
+void tensor(std::string_view name, const view<T, Rank>& v, const std::type_identity_t<std::array<index, static_cast<std::size_t>(Rank)>>& expected, bool optional,
+            bool unit_last) {
   if (v.null()) {
     bool empty = false;
     for (const index e : expected) empty |= e == 0;

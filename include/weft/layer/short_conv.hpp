@@ -34,12 +34,12 @@ struct short_conv {
   using storage_type = T;
   using state_type = conv_state<T>;
   struct inputs {
-    view<const T, 3> x;       // [B, T, D]
-    view<const T, 2> weight;  // [D, W]
-    view<const T, 1> bias;    // [D], optional
+    view<const T, 3> x{};       // [B, T, D]
+    view<const T, 2> weight{};  // [D, W]
+    view<const T, 1> bias{};    // [D], optional
   };
   struct outputs {
-    output<T, 3> o;           // [B, T, D]
+    output<T, 3> o{};           // [B, T, D]
   };
 
   index taps = 4;             // W
