@@ -26,8 +26,9 @@ inline constexpr role read_value{.heads = per_head::key, .width = width::value_d
 }  // namespace roles
 
 // attention<float> full;   attention<bf16, window> local{.select = {.window = 512, .kept = 4}, .softcap = 50};
-template <storage T, class Selector = dense>
+template <class T, class Selector = dense>
 struct attention {
+  static_assert(storage<T>, "weft: activations are stored as float, double, weft::bf16 or weft::fp16");
   static_assert(key_selector<Selector>, "weft: the second argument of attention is not a selector: it needs select, retained and check");
   using storage_type = T;
   using real = accumulate_t<T>;

@@ -1,0 +1,89 @@
+// One block of keys into rows of queries: scores, masks only where rows differ, softmax, weighted values.
+#pragma once
+#include "attention_keys.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+// Queries of one sequence and key head: row r is head r % group of the token at position first + r / group.
+template <class Selector, class R>
+class attention_fold {
+  static constexpr index W = simd<R>::width, block = attention_tile<R>::keys;
+
+ public:
+  const Selector& selector;
+  index sequence, head;
+  index first, group;
+  index keys;  // that exist
+  bool causal;
+  R softcap;
+
+  // f(range) for a cover of the keys that the rows [row, row + count) read.
+  template <class F>
+  WEFT_INLINE void cover(index row, index count, F&& f) const {
+    const query_span q{sequence, head, first + row / group, first + (row + count - 1) / group + 1, keys};
+    const index limit = causal ? std::min(q.end, keys) : keys;
+    selector.select(q, [&](key_range r) {
+      r.end = std::min(r.end, limit);
+      if (r.begin < r.end) f(r);
+    });
+  }
+
+  // Folds the keys at [lo, hi) of the block that begins at the position `base` into `total` rows.
+  template <class Keys>
+  void operator()(softmax_rows<R>& rows, index total, Keys& operand, index base, index lo, index hi) const {
+    constexpr index C = Keys::column_block;
+    for (index row = 0; row < total; row += attention_tile<R>::strip) {
+      const index count = std::min(attention_tile<R>::strip, total - row);
+      index a = hi, b = lo;
+      cover(row, count, [&](key_range r) {
+        if (r.begin >= base + hi || r.end <= base + lo) return;
+        a = std::min(a, std::max(r.begin - base, lo));
+        b = std::max(b, std::min(r.end - base, hi));
+      });
+      if (a >= b) continue;
+      const index from = a / C * C, to = (b + C - 1) / C * C;  // whole vectors
+      operand.scores(rows, row, count, a, b);
+
+      bool same = true;  // every row reads all of [a, b)
+      for (index r = 0; r < count; r += group - (row + r) % group) {  // once a token
+        bool all = false;
+        cover(row + r, 1, [&](key_range k) { all |= k.begin <= base + a && k.end >= base + b; });
+        same &= all;
+      }
+      const bool whole = same && from == a && to == b;
+      for (index r = 0; r < count; ++r) {
+        R* const score = rows.p + r * block;
+        if (softcap > 0) softmax_rows<R>::cap(score + from, (to - from) / W, softcap);
+        if (!whole) mask(row + r, score, base, from, to, a, b);
+        rows.fold_scores(row + r, score + from, (to - from) / W);
+      }
+      if (same || operand.finite()) {
+        operand.weigh(rows, row, count, a, b);
+      } else {  // zero times infinity: every row takes only what it reads
+        for (index r = 0; r < count; ++r)
+          cover(row + r, 1, [&](key_range k) {
+            const index begin = std::max(k.begin - base, a), end = std::min(k.end - base, b);
+            if (begin < end) operand.weigh_row(rows, row + r, r, begin, end);
+          });
+      }
+    }
+  }
+
+ private:
+  // -inf at what the row does not read.
+  void mask(index row, R* score, index base, index from, index to, index a, index b) const {
+    const R nothing = -std::numeric_limits<R>::infinity();
+    index at = from;
+    cover(row, 1, [&](key_range k) {
+      const index begin = std::max(k.begin - base, a), end = std::min(k.end - base, b);
+      if (begin >= end) return;
+      std::fill(score + at, score + begin, nothing);
+      at = end;
+    });
+    std::fill(score + at, score + to, nothing);
+  }
+};
+
+}  // namespace WEFT_ISA
+}  // namespace weft

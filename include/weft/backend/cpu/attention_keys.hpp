@@ -1,0 +1,264 @@
+// A block of keys and values as operands of the two products: packed for many rows, or in place for few.
+#pragma once
+#include "../../attention/append.hpp"
+#include "attention_rows.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+namespace detail {
+
+// Stage H of a transposition of W x W: rows i and i + H exchange blocks of H lanes.
+template <int H, class R, int... I>
+WEFT_INLINE void exchange(simd<R>& a, simd<R>& b, std::integer_sequence<int, I...>) {
+  using reg = raw<R, sizeof...(I)>;
+  constexpr int W = sizeof...(I);
+  const auto x = std::bit_cast<reg>(a), y = std::bit_cast<reg>(b);
+  a = std::bit_cast<simd<R>>(reg(__builtin_shufflevector(x, y, (I & H ? W + I - H : I)...)));
+  b = std::bit_cast<simd<R>>(reg(__builtin_shufflevector(x, y, (I & H ? W + I : I + H)...)));
+}
+template <int H, class R>
+WEFT_INLINE void transpose(simd<R>* row) {
+  constexpr int W = simd<R>::width;
+  if constexpr (H > 0) {
+    WEFT_UNROLL for (int i = 0; i < W; ++i)
+      if (!(i & H)) exchange<H>(row[i], row[i + H], std::make_integer_sequence<int, W>{});
+    transpose<H / 2>(row);
+  }
+}
+
+// Walks over positions in order; asks the source only where a run ends.
+template <class T>
+class key_walk {
+ public:
+  WEFT_INLINE explicit key_walk(const key_source<T>& s) : source_(s) {}
+  WEFT_INLINE const T* key(index position) { return seek(position).k + (position - first_) * run_.k_stride; }
+  WEFT_INLINE const T* value(index position) { return seek(position).v + (position - first_) * run_.v_stride; }
+
+ private:
+  WEFT_INLINE const key_run<T>& seek(index position) {
+    if (position < first_ || position >= first_ + run_.count) {
+      run_ = source_.run(position);
+      first_ = position;
+    }
+    return run_;
+  }
+  const key_source<T>& source_;
+  key_run<T> run_{nullptr, nullptr, 0, 0, 0};
+  index first_ = 0;
+};
+
+}  // namespace detail
+
+// Keys transposed and values as they are, both in panels of a register block's columns: [panel][depth][columns].
+template <class R>
+class packed_keys {
+  using tile_type = attention_tile<R>;
+  static constexpr index W = simd<R>::width, L = tile_type::panel;
+
+ public:
+  void place(arena& memory, index key_dim, index value_dim) {
+    key_dim_ = key_dim;
+    value_dim_ = value_dim;
+    k_ = memory.take<R>(tile_type::keys * key_dim);
+    v_ = memory.take<R>(tile_type::keys * ((value_dim + L - 1) / L * L));
+  }
+
+  // The keys [lo, hi) of the block that begins at `base`.
+  template <class T>
+  void pack(const key_source<T>& source, index base, index lo, index hi) {
+    detail::key_walk<T> walk(source);
+    for (index j = (lo - base) / W * W; j < hi - base; j += W) {
+      const T* row[W];
+      for (index i = 0; i < W; ++i) row[i] = base + j + i >= lo && base + j + i < hi ? walk.key(base + j + i) : nullptr;
+      R* const to = k_ + j / L * L * key_dim_ + j % L;
+      for (index d = 0; d < key_dim_; d += W) {
+        const index n = std::min(W, key_dim_ - d);
+        simd<R> x[W];
+        WEFT_UNROLL for (index i = 0; i < W; ++i) x[i] = !row[i] ? simd<R>(R(0)) : n == W ? load(row[i] + d) : load(row[i] + d, n);
+        detail::transpose<W / 2>(x);
+        if (n == W) {
+          WEFT_UNROLL for (index i = 0; i < W; ++i) x[i].store(to + (d + i) * L);
+        } else {
+          for (index i = 0; i < n; ++i) x[i].store(to + (d + i) * L);
+        }
+      }
+    }
+    for (index p = lo; p < hi; ++p) {
+      const T* const row = walk.value(p);
+      R* const to = v_ + (p - base) * L;
+      for (index c = 0; c < value_dim_; c += W)
+        (c + W <= value_dim_ ? load(row + c) : load(row + c, value_dim_ - c)).store(to + c / L * L * tile_type::keys + c % L);
+      if (const index tail = (value_dim_ + W - 1) / W * W; tail % L != 0) simd<R>(R(0)).store(to + tail / L * L * tile_type::keys + tail % L);
+    }
+    finite_ = unknown;
+    lo_ = lo - base;
+    hi_ = hi - base;
+  }
+
+  // Scores of the rows [row, row + count) at the keys [lo, hi), whole panels.
+  void scores(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
+    for (index j = lo / L * L; j < hi; j += L)
+      for (index r = 0; r < count; r += tile_type::rows)
+        tile::product_block<tile_type::rows, tile_type::vectors>(rows.q + (row + r) * rows.query_stride, rows.query_stride, k_ + j * key_dim_, L,
+                                                                 rows.p + r * tile_type::keys + j, tile_type::keys, key_dim_);
+  }
+  // acc += p V over the keys [lo, hi).
+  void weigh(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
+    for (index c = 0; c < rows.value_stride; c += L)
+      for (index r = 0; r < count; r += tile_type::rows)
+        tile::product_block<tile_type::rows, tile_type::vectors, true>(rows.p + r * tile_type::keys + lo, tile_type::keys,
+                                                                       v_ + c * tile_type::keys + lo * L, L,
+                                                                       rows.acc + (row + r) * rows.value_stride + c, rows.value_stride, hi - lo);
+  }
+  // The same for one row of the strip.
+  void weigh_row(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
+    for (index c = 0; c < rows.value_stride; c += L)
+      tile::product_block<1, tile_type::vectors, true>(rows.p + r * tile_type::keys + lo, tile_type::keys, v_ + c * tile_type::keys + lo * L, L,
+                                                       rows.acc + (row + r) * rows.value_stride + c, rows.value_stride, hi - lo);
+  }
+
+  // Whether zero times every value is zero. Asked only where some rows do not see all keys of the block.
+  bool finite() {
+    if (finite_ == unknown) {
+      simd<R> sum(R(0));
+      for (index c = 0; c < value_dim_; c += W)
+        for (index j = lo_; j < hi_; ++j) sum += simd<R>(R(0)) * simd<R>::load(v_ + c / L * L * tile_type::keys + j * L + c % L);
+      finite_ = lane_sum(sum) == R(0) ? yes : no;
+    }
+    return finite_ == yes;
+  }
+
+  static constexpr index row_block = tile_type::rows, column_block = L;
+
+ private:
+  enum answer { unknown, yes, no };
+  R* k_ = nullptr;
+  R* v_ = nullptr;
+  index key_dim_ = 0, value_dim_ = 0, lo_ = 0, hi_ = 0;
+  answer finite_ = unknown;
+};
+
+// Keys and values where they lie; copied only where they are 16 bits or no whole vectors wide.
+template <class R>
+class plain_keys {
+  using tile_type = attention_tile<R>;
+  static constexpr index W = simd<R>::width;
+
+ public:
+  void place(arena& memory, index key_dim, index value_dim, bool copies) {
+    key_dim_ = key_dim;
+    value_dim_ = value_dim;
+    key_stride_ = round_up_to_lanes<R>(key_dim);
+    value_stride_ = round_up_to_lanes<R>(value_dim);
+    k_copy_ = memory.take<R>(copies ? tile_type::keys * key_stride_ : 0);
+    v_copy_ = memory.take<R>(copies ? tile_type::keys * value_stride_ : 0);
+  }
+  template <class T>
+  static bool copies(index key_dim, index value_dim) {
+    return !std::is_same_v<T, R> || key_dim % W != 0 || value_dim % W != 0;
+  }
+
+  // The keys of one run, `count` of them.
+  template <class T>
+  void take(const key_run<T>& run, index count) {
+    count_ = count;
+    finite_ = unknown;
+    if constexpr (std::is_same_v<T, R>)
+      if (!copies<T>(key_dim_, value_dim_)) {
+        k_ = run.k;
+        v_ = run.v;
+        k_stride_ = run.k_stride;
+        v_stride_ = run.v_stride;
+        return;
+      }
+    for (index j = 0; j < count; ++j) {
+      widen(run.k + j * run.k_stride, key_dim_, k_copy_ + j * key_stride_);
+      widen(run.v + j * run.v_stride, value_dim_, v_copy_ + j * value_stride_);
+    }
+    k_ = k_copy_;
+    v_ = v_copy_;
+    k_stride_ = key_stride_;
+    v_stride_ = value_stride_;
+  }
+
+  void scores(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
+    index r = 0;
+    for (; r + 2 <= count; r += 2) dots<2, 4>(rows, row, r, lo, hi);
+    if (r < count) dots<1, 8>(rows, row, r, lo, hi);
+  }
+  void weigh(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
+    index r = 0;
+    for (; r + 2 <= count; r += 2) weigh_rows<2, 4>(rows, row, r, lo, hi);
+    if (r < count) weigh_rows<1, 8>(rows, row, r, lo, hi);
+  }
+  void weigh_row(softmax_rows<R>& rows, index row, index r, index lo, index hi) const { weigh_rows<1, 8>(rows, row, r, lo, hi); }
+
+  bool finite() {
+    if (finite_ == unknown) {
+      simd<R> sum(R(0));
+      for (index j = 0; j < count_; ++j)
+        for (index c = 0; c < value_stride_; c += W) sum += simd<R>(R(0)) * simd<R>::load(v_ + j * v_stride_ + c);
+      finite_ = lane_sum(sum) == R(0) ? yes : no;
+    }
+    return finite_ == yes;
+  }
+
+  static constexpr index row_block = 1, column_block = W;
+
+ private:
+  enum answer { unknown, yes, no };
+
+  template <class T>
+  static void widen(const T* from, index n, R* to) {
+    index i = 0;
+    for (; i + W <= n; i += W) load(from + i).store(to + i);
+    if (i < n) load(from + i, n - i).store(to + i);
+  }
+
+  // Rows x Keys dot products at a time, reduced together.
+  template <int Rows, int Keys>
+  WEFT_INLINE void dots(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
+    const R* const q = rows.q + (row + r) * rows.query_stride;
+    R* const p = rows.p + r * tile_type::keys;
+    for (index j = lo; j < hi; j += Keys) {
+      const R* k[Keys];
+      for (int i = 0; i < Keys; ++i) k[i] = k_ + std::min<index>(j + i, hi - 1) * k_stride_;
+      simd<R> sum[Rows * Keys];
+      WEFT_UNROLL for (int i = 0; i < Rows * Keys; ++i) sum[i] = simd<R>(R(0));
+      for (index d = 0; d < key_stride_; d += W) {
+        simd<R> x[Rows];
+        WEFT_UNROLL for (int i = 0; i < Rows; ++i) x[i] = simd<R>::load(q + i * rows.query_stride + d);
+        WEFT_UNROLL for (int i = 0; i < Keys; ++i) {
+          const simd<R> y = simd<R>::load(k[i] + d);
+          WEFT_UNROLL for (int n = 0; n < Rows; ++n) sum[n * Keys + i] = fma(x[n], y, sum[n * Keys + i]);
+        }
+      }
+      R out[std::max<index>(Rows * Keys, W)];
+      lane_sums<Rows * Keys>(sum, out);
+      const index n = std::min<index>(Keys, hi - j);
+      for (int i = 0; i < Rows; ++i) std::copy_n(out + i * Keys, n, p + i * tile_type::keys + j);
+    }
+  }
+
+  template <int Rows, int Vectors>
+  WEFT_INLINE void weigh_rows(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
+    const R* const p = rows.p + r * tile_type::keys + lo;
+    R* const acc = rows.acc + (row + r) * rows.value_stride;
+    index c = 0;
+    for (; c + Vectors * W <= rows.value_stride; c += Vectors * W)
+      tile::product_block<Rows, Vectors, true>(p, tile_type::keys, v_ + lo * v_stride_ + c, v_stride_, acc + c, rows.value_stride, hi - lo);
+    for (; c < rows.value_stride; c += W)
+      tile::product_block<Rows, 1, true>(p, tile_type::keys, v_ + lo * v_stride_ + c, v_stride_, acc + c, rows.value_stride, hi - lo);
+  }
+
+  R* k_copy_ = nullptr;
+  R* v_copy_ = nullptr;
+  const R* k_ = nullptr;
+  const R* v_ = nullptr;
+  index key_dim_ = 0, value_dim_ = 0, key_stride_ = 0, value_stride_ = 0, k_stride_ = 0, v_stride_ = 0, count_ = 0;
+  answer finite_ = unknown;
+};
+
+}  // namespace WEFT_ISA
+}  // namespace weft

@@ -1,0 +1,115 @@
+// Rows of online softmax: what both forms of the attention kernel share.
+#pragma once
+#include <algorithm>
+#include <limits>
+
+#include "../../core/executor.hpp"
+#include "../../math/softmax_state.hpp"
+#include "tile.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+// The numbers of the attention kernel, as data.
+template <class R>
+struct attention_tile {
+  static constexpr int width = simd<R>::width;
+  static constexpr bool many_registers = width * sizeof(R) == 64;
+  static constexpr int rows = many_registers ? 8 : 6, vectors = 2;  // register block of both products
+  static constexpr index panel = vectors * width;  // columns packed side by side
+  static constexpr index keys = 64;                // of a key block, aligned to absolute positions
+  static constexpr index strip = 8 * rows;         // rows whose scores are in L1 at a time
+  static constexpr index few = 8;                  // rows up to which keys are read in place, not packed
+  static constexpr index segment = 2048;           // keys of one part where few rows are split over workers
+  static_assert(keys % panel == 0);
+
+  // Rows that share one packed key block: the more, the less packing a product; their queries and sums stay in L2.
+  static constexpr index block_rows(index key_dim, index value_dim) {
+    return std::clamp<index>(32768 / std::max<index>(1, key_dim + value_dim) / strip, 1, 6) * strip;
+  }
+};
+
+template <class R>
+WEFT_INLINE index round_up_to_lanes(index n) {
+  constexpr index W = simd<R>::width;
+  return (n + W - 1) / W * W;
+}
+
+namespace detail {
+
+template <int H, class R, int... I>
+WEFT_INLINE simd<R> max_with_other_half(simd<R> x, std::integer_sequence<int, I...>) {
+  const auto v = std::bit_cast<raw<R, sizeof...(I)>>(x);
+  return lane_max(x, std::bit_cast<simd<R>>(__builtin_shufflevector(v, v, (I ^ H)...)));
+}
+template <int H, class R>
+WEFT_INLINE R max_of_lanes(simd<R> x) {
+  constexpr int W = simd<R>::width;
+  if constexpr (H > 0) return max_of_lanes<H / 2>(max_with_other_half<H>(x, std::make_integer_sequence<int, W>{}));
+  else return std::bit_cast<raw<R, W>>(x)[0];
+}
+
+}  // namespace detail
+
+// One worker's rows: scaled queries, running maxima, sums by lane, accumulators, and the scores of a strip of rows.
+template <class R>
+struct softmax_rows {
+  static constexpr index W = simd<R>::width, keys = attention_tile<R>::keys;
+
+  R* q = nullptr;    // [rows][query_stride]
+  R* acc = nullptr;  // [rows][value_stride]
+  R* m = nullptr;    // [rows]
+  R* l = nullptr;    // [rows][W]
+  R* p = nullptr;    // [strip][keys]
+  index query_stride = 0, value_stride = 0;
+
+  void place(arena& memory, index rows, index strip) {
+    q = memory.take<R>(rows * query_stride);
+    acc = memory.take<R>(rows * value_stride);
+    m = memory.take<R>(rows);
+    l = memory.take<R>(rows * W);
+    p = memory.take<R>(strip * keys);
+  }
+
+  // The empty set in every row.
+  void clear(index rows) {
+    std::fill_n(acc, rows * value_stride, R(0));
+    std::fill_n(m, rows, -std::numeric_limits<R>::infinity());
+    std::fill_n(l, rows * W, R(0));
+  }
+
+  static void cap(R* score, index vectors, R softcap) {
+    const simd<R> c(softcap), inverse(R(1) / softcap);
+    for (index i = 0; i < vectors; ++i) (c * tanh_(simd<R>::load(score + i * W) * inverse)).store(score + i * W);
+  }
+
+  // The scores of some keys become exp(score - m); m, l and the accumulator of the row follow.
+  WEFT_INLINE void fold_scores(index row, R* score, index vectors) {
+    simd<R> top = simd<R>::load(score);
+    for (index i = 1; i < vectors; ++i) top = lane_max(top, simd<R>::load(score + i * W));
+    const R before = m[row];
+    const R now = detail::max_of_lanes<W / 2>(top);
+    simd<R> sum = simd<R>::load(l + row * W);
+    if (!(now <= before)) {  // also where it is a NaN: the row's sums become NaN
+      const softmax_weights<R> w(before, now);
+      m[row] = w.m;
+      const simd<R> left(w.left);
+      sum *= left;
+      R* const a = acc + row * value_stride;
+      for (index i = 0; i < value_stride; i += W) (left * simd<R>::load(a + i)).store(a + i);
+    }
+    const simd<R> safe(m[row] == -std::numeric_limits<R>::infinity() ? R(0) : m[row]);
+    for (index i = 0; i < vectors; ++i) {
+      const simd<R> e = exp_(simd<R>::load(score + i * W) - safe);
+      e.store(score + i * W);
+      sum += e;
+    }
+    sum.store(l + row * W);
+  }
+
+  // The row as one monoid element whose channels are in acc.
+  softmax_state<R> element(index row) const { return {m[row], lane_sum(simd<R>::load(l + row * W)), R(0)}; }
+};
+
+}  // namespace WEFT_ISA
+}  // namespace weft
