@@ -71,11 +71,12 @@ class temporaries {
 class cpu {
  public:
   cpu() : scratch_(1) {}
-  template <thread_pool Pool>
-  explicit cpu(Pool& pool)
-      : pool_(&pool),
-        run_([](void* p, index n, task_ref f) { static_cast<Pool*>(p)->parallel_for(n, f); }),
-        scratch_(static_cast<std::size_t>(pool.workers() > 0 ? pool.workers() : 1)) {}
+  template <class Pool>
+  explicit cpu(Pool& pool) : pool_(&pool) {
+    static_assert(thread_pool<Pool>, "weft: a pool needs parallel_for(n, f), which calls f(i, worker), and workers()");
+    run_ = [](void* p, index n, task_ref f) { static_cast<Pool*>(p)->parallel_for(n, f); };
+    scratch_.resize(static_cast<std::size_t>(pool.workers() > 0 ? pool.workers() : 1));
+  }
 
   int workers() const { return static_cast<int>(scratch_.size()); }
 

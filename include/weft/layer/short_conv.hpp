@@ -12,6 +12,7 @@
 #include "../core/output.hpp"
 #include "../core/state.hpp"
 #include "../core/verbs.hpp"
+#include "../backend/cpu/short_conv.hpp"
 #include "activation.hpp"
 
 namespace weft {
@@ -67,33 +68,20 @@ conv_extents check_conv(const short_conv<T>& mixer, const typename short_conv<T>
                         const typename short_conv<T>::outputs& out, std::span<const index> cu) {
   require(mixer.taps >= 1, errc::value, "taps: expected at least 1, got ", mixer.taps);
   const index channels = in.weight.extent[0];
-  check::tensor<const T, 2>("weight", in.weight, {channels, mixer.taps}, false, true);
-  check::tensor<const T, 1>("bias", in.bias, {channels}, true, true);
-  check::tensor<const T, 3>("x", in.x, {in.x.extent[0], in.x.extent[1], channels}, false, true);
+  check::tensor("weight", in.weight, {channels, mixer.taps}, false, true);
+  check::tensor("bias", in.bias, {channels}, true, true);
+  check::tensor("x", in.x, {in.x.extent[0], in.x.extent[1], channels}, false, true);
   const conv_extents x{check::sequences(cu, in.x.extent[0], in.x.extent[1]), in.x.extent[1], channels, mixer.taps};
-  check::tensor<const T, 3>("state.inputs", state.inputs.view(), {x.sequences, x.taps - 1, channels}, false, true);
+  check::tensor("state.inputs", state.inputs.view(), {x.sequences, x.taps - 1, channels}, false, true);
   out.o.visit([&](const auto& o) {
     check::tensor("o", o, in.x.extent, false, true);
     check::no_overlap("o", o, "x", in.x);
     check::no_overlap("o", o, "weight", in.weight);
     check::no_overlap("o", o, "bias", in.bias);
-    check::no_overlap("o", o, "state", state.inputs.view());
+    check::no_overlap("o", o, "state.inputs", state.inputs.view());
   });
-  check::no_overlap("x", in.x, "state", state.inputs.view());
+  check::no_overlap("state.inputs", state.inputs.view(), "x", in.x);
   return x;
-}
-
-// Input t of a sequence that starts at x: before 0 from the state.
-template <storage T>
-WEFT_INLINE const T* conv_row(const T* x, index stride, const T* kept, index taps, index channels, index t) {
-  return t >= 0 ? x + t * stride : kept + (taps - 1 + t) * channels;
-}
-
-// The last taps - 1 inputs of (kept, the sequence's `time` tokens), channels [first, first + count).
-template <storage T>
-void keep_inputs(const T* x, index stride, T* kept, index taps, index channels, index time, index first, index count) {
-  for (index i = 0; time > 0 && i < taps - 1; ++i)  // ascending: a row moves only towards the front
-    std::copy_n(conv_row(x, stride, kept, taps, channels, time - taps + 1 + i) + first, count, kept + i * channels + first);
 }
 
 }  // namespace detail
@@ -105,22 +93,42 @@ void run_literal(const short_conv<T>& mixer, const typename short_conv<T>::input
   const detail::conv_extents e = detail::check_conv(mixer, in, state, out, cu);
   for (index n = 0; n < e.sequences; ++n) {
     const index b = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)];
-    const index time = (cu.empty() ? e.time : cu[static_cast<std::size_t>(n) + 1]) - begin;
-    const T* const x = in.x.data + b * in.x.stride[0] + begin * in.x.stride[1];
-    T* const kept = state.inputs.data() + n * (e.taps - 1) * e.channels;
-    for (index t = 0; t < time; ++t)
+    const index end = cu.empty() ? e.time : cu[static_cast<std::size_t>(n) + 1];
+    for (index t = begin; t < end; ++t)
       for (index c = 0; c < e.channels; ++c) {
         R y = in.bias.null() ? R(0) : static_cast<R>(in.bias(c));
-        for (index j = 0; j < e.taps; ++j)
-          y += static_cast<R>(in.weight(c, j)) * static_cast<R>(detail::conv_row(x, in.x.stride[1], kept, e.taps, e.channels, t - e.taps + 1 + j)[c]);
+        for (index j = 0; j < e.taps; ++j) {
+          const index s = t - e.taps + 1 + j;
+          y += static_cast<R>(in.weight(c, j)) * static_cast<R>(s >= begin ? in.x(b, s, c) : state.inputs(n, e.taps - 1 + s - begin, c));
+        }
         with_activation(mixer.activation, [&](auto a) { y = activated<a()>(y); });
-        out.o.visit([&](const auto& o) { o(b, begin + t, c) = static_cast<typename std::remove_cvref_t<decltype(o)>::element>(y); });
+        out.o.visit([&](const auto& o) { o(b, t, c) = static_cast<typename std::remove_cvref_t<decltype(o)>::element>(y); });
       }
-    detail::keep_inputs(x, in.x.stride[1], kept, e.taps, e.channels, time, 0, e.channels);
+    for (index i = 0; end > begin && i < e.taps - 1; ++i)
+      for (index c = 0; c < e.channels; ++c) {
+        const index s = end - e.taps + 1 + i;
+        state.inputs(n, i, c) = s >= begin ? in.x(b, s, c) : state.inputs(n, e.taps - 1 + s - begin, c);
+      }
   }
+}
+
+template <storage T>
+void run_scan(cpu& executor, const short_conv<T>& mixer, const typename short_conv<T>::inputs& in, conv_state<T>& state,
+              const typename short_conv<T>::outputs& out, std::span<const index> cu) {
+  detail::check_conv(mixer, in, state, out, cu);
+  out.o.visit([&](const auto& o) {
+    with_activation(mixer.activation, [&](auto act) {
+      convolve(executor, in.x, in.weight, in.bias, state.inputs.view(), o, cu, [act](const auto& y) { return activated<act()>(y); });
+    });
+  });
+}
+
+template <storage T>
+void run_step(cpu& executor, const short_conv<T>& mixer, const typename short_conv<T>::inputs& in, conv_state<T>& state,
+              const typename short_conv<T>::outputs& out) {
+  require(in.x.extent[1] == 1, errc::shape, "x: expected one token a sequence, got ", in.x.extent[1]);
+  run_scan(executor, mixer, in, state, out, {});
 }
 
 }  // namespace WEFT_ISA
 }  // namespace weft
-
-#include "../backend/cpu/short_conv.hpp"
