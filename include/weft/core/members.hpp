@@ -21,7 +21,7 @@ template <class S, std::size_t... I>
 constexpr bool braces(std::index_sequence<I...>) {
   return requires { S{(static_cast<void>(I), any_member{})...}; };
 }
-template <class S, std::size_t N = 12>
+template <class S, std::size_t N = 13>  // one more than fit, so that too many are seen
 constexpr std::size_t count_members() {
   if constexpr (N == 0 || braces<S>(std::make_index_sequence<N>{})) return N;
   else return count_members<S, N - 1>();

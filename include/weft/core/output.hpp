@@ -23,6 +23,12 @@ struct output {
     requires(!std::is_same_v<T, wide_type> && std::convertible_to<V, view<wide_type, Rank>>)
   output(V&& v) { set(view<wide_type, Rank>(v), true); }  // NOLINT: implicit by design
 
+  template <class V>
+    requires(!std::convertible_to<V, view<T, Rank>> && !std::convertible_to<V, view<wide_type, Rank>> && requires { std::remove_cvref_t<V>::rank; })
+  output(V&&) {  // NOLINT: only says what is wrong
+    static_assert(sizeof(V) == 0, "weft: an output takes a writable view of its rank, of the mixer's storage type or of the accumulating type");
+  }
+
   bool null() const { return data == nullptr; }
   view<T, Rank> narrow_view() const { return {static_cast<T*>(data), extent, stride}; }
   view<wide_type, Rank> wide_view() const { return {static_cast<wide_type*>(data), extent, stride}; }

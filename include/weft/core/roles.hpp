@@ -38,6 +38,11 @@ struct input : view<const T, Role.rank()> {
   template <class V>
     requires(!std::same_as<std::remove_cvref_t<V>, any_member> && std::convertible_to<V, base>)
   input(V&& v) : base(static_cast<V&&>(v)) {}  // NOLINT: implicit by design
+  template <class V>
+    requires(!std::convertible_to<V, base> && requires { std::remove_cvref_t<V>::rank; })
+  input(V&&) {  // NOLINT: only says what is wrong
+    static_assert(sizeof(V) == 0, "weft: an input takes a view of its role's rank and of the mixer's storage type (gates: of the accumulating type)");
+  }
 };
 
 namespace roles {

@@ -29,6 +29,14 @@ struct mixer_types {
   using outputs = typename M::outputs;
   using state_type = typename M::state_type;
 };
+
+// A state of another mixer or element type fails with our sentence, not with a failed conversion.
+template <class M, class S>
+struct own_state {
+  static_assert(std::same_as<S, typename mixer_types<M>::state_type>,
+                "weft: the state is not this mixer's: make it by mixer.state(shape), and pass it writable");
+  static constexpr bool holds = true;
+};
 }  // namespace detail
 
 template <class M>
@@ -37,6 +45,8 @@ template <class M>
 using outputs_t = typename detail::mixer_types<M>::outputs;
 template <class M>
 using state_t = typename detail::mixer_types<M>::state_type;
+template <class M, class S>
+inline constexpr bool owns_state = detail::own_state<M, S>::holds;
 
 }  // namespace v1
 
@@ -47,26 +57,28 @@ inline namespace WEFT_ISA {
 // With cu_seqlens [N + 1], the inputs are N sequences packed along time (batch 1) and the state has N rows.
 // Linear in the tokens for recurrences. Any length, 0 included. An output may be exactly the view of q or v.
 // Throws weft::error before anything is written. A scan stopped anywhere and resumed gives what the unbroken one gives.
-template <class Executor, class M>
-void scan(Executor&& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out,
+template <class Executor, class M, class S>
+void scan(Executor&& executor, const M& mixer, const inputs_t<M>& in, S& state, const outputs_t<M>& out,
           std::span<const index> cu_seqlens = {}) {
+  static_assert(owns_state<M, S>);
   static_assert(requires { run_scan(executor, mixer, in, state, out, cu_seqlens); },
                 "weft: this executor cannot scan this mixer: include the mixer's engine, or check the executor's type");
   run_scan(executor, mixer, in, state, out, cu_seqlens);
 }
 
 // One token for each sequence of the batch (time extent 1): decoding, at one read and one write of the state.
-template <class Executor, class M>
-void step(Executor&& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out) {
+template <class Executor, class M, class S>
+void step(Executor&& executor, const M& mixer, const inputs_t<M>& in, S& state, const outputs_t<M>& out) {
+  static_assert(owns_state<M, S>);
   static_assert(requires { run_step(executor, mixer, in, state, out); },
                 "weft: this executor cannot step this mixer: include the mixer's engine, or check the executor's type");
   run_step(executor, mixer, in, state, out);
 }
 
 // The specification: token by token in plain scalar code, in the accumulating type. Slow; what everything else is tested by.
-template <class M>
-void literal(const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out,
-             std::span<const index> cu_seqlens = {}) {
+template <class M, class S>
+void literal(const M& mixer, const inputs_t<M>& in, S& state, const outputs_t<M>& out, std::span<const index> cu_seqlens = {}) {
+  static_assert(owns_state<M, S>);
   static_assert(requires { run_literal(mixer, in, state, out, cu_seqlens); }, "weft: this mixer has no literal form");
   run_literal(mixer, in, state, out, cu_seqlens);
 }

@@ -50,8 +50,8 @@ struct view {
   }
 
   template <std::convertible_to<index>... I>
-    requires(sizeof...(I) == Rank)
   WEFT_HD WEFT_INLINE T& operator()(I... at) const {
+    static_assert(sizeof...(I) == Rank, "weft: a view takes as many indices as its rank");
     const index where[] = {static_cast<index>(at)...};
     index offset = 0;
     for (std::size_t i = 0; i < Rank; ++i) offset += where[i] * stride[i];

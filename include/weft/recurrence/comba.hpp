@@ -25,7 +25,7 @@ struct comba_policy {
   WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.beta * in.v; }
 };
 
-template <storage T>
+template <class T>
 using comba = recurrence<comba_policy, T>;
 
 }  // namespace v1

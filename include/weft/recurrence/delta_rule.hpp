@@ -57,11 +57,11 @@ struct kda_policy : gated_delta_policy {
   static constexpr weft::axes axes{.decay = decay::per_channel, .erase = erase::tied};
 };
 
-template <storage T>
+template <class T>
 using delta_rule = recurrence<delta_policy, T>;
-template <storage T>
+template <class T>
 using gated_delta_rule = recurrence<gated_delta_policy, T>;
-template <storage T>
+template <class T>
 using kda = recurrence<kda_policy, T>;
 
 }  // namespace v1

@@ -28,9 +28,9 @@ struct rwkv7_policy : dplr_policy {
   static constexpr double scale = 1.0;
 };
 
-template <storage T>
+template <class T>
 using dplr = recurrence<dplr_policy, T>;
-template <storage T>
+template <class T>
 using rwkv7 = recurrence<rwkv7_policy, T>;
 
 }  // namespace v1

@@ -26,7 +26,7 @@ struct gated_delta_product_policy {
   WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.beta * in.v; }
 };
 
-template <storage T>
+template <class T>
 using gated_delta_product = recurrence<gated_delta_product_policy, T>;
 
 }  // namespace v1

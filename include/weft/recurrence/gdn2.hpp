@@ -26,7 +26,7 @@ struct gdn2_policy {
   WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.w * in.v; }
 };
 
-template <storage T>
+template <class T>
 using gdn2 = recurrence<gdn2_policy, T>;
 
 }  // namespace v1

@@ -33,9 +33,9 @@ struct simple_gla_policy : gla_policy {
   static constexpr weft::axes axes{.decay = decay::per_token};
 };
 
-template <storage T>
+template <class T>
 using gla = recurrence<gla_policy, T>;
-template <storage T>
+template <class T>
 using simple_gla = recurrence<simple_gla_policy, T>;
 
 }  // namespace v1

@@ -24,7 +24,7 @@ struct hgrn2_policy {
   WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
 };
 
-template <storage T>
+template <class T>
 using hgrn2 = recurrence<hgrn2_policy, T>;
 
 }  // namespace v1

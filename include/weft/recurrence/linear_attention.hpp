@@ -37,9 +37,9 @@ struct linear_attention_policy {
   WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
 };
 
-template <storage T>
+template <class T>
 using linear_attention = recurrence<linear_attention_policy<false>, T>;
-template <storage T>
+template <class T>
 using linear_attention_normalised = recurrence<linear_attention_policy<true>, T>;
 
 }  // namespace v1

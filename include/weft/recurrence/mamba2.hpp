@@ -51,7 +51,7 @@ struct mamba2_policy {
   }
 };
 
-template <storage T>
+template <class T>
 using mamba2 = recurrence<mamba2_policy, T>;
 
 }  // namespace v1

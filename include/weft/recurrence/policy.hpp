@@ -23,17 +23,19 @@
 namespace weft {
 inline namespace v1 {
 
-template <class P>
-concept recurrence_policy = requires(const P& policy, const typename P::template inputs<lanes<float>>& x) {
-  { policy.template key_side<float>(x) } -> std::same_as<key_terms<float>>;
-  { policy.template write<float>(x) } -> std::same_as<float>;
-  { P::axes } -> std::convertible_to<weft::axes>;
-};
-
 template <class P, class T>
 using inputs_of = typename P::template inputs<views<T>>;
 template <class P, class R>
 using lanes_of = typename P::template inputs<lanes<R>>;
+
+// clang-format off
+template <class P> concept has_inputs = requires { typename lanes_of<P, float>; typename inputs_of<P, float>; };
+template <class P> concept has_axes = requires { { P::axes } -> std::convertible_to<weft::axes>; };
+template <class P> concept has_key_side = requires(const P& p, const lanes_of<P, float>& x) { { p.template key_side<float>(x) } -> std::same_as<key_terms<float>>; };
+template <class P> concept has_write = requires(const P& p, const lanes_of<P, float>& x) { { p.template write<float>(x) } -> std::same_as<float>; };
+// clang-format on
+template <class P>
+concept recurrence_policy = has_inputs<P> && has_axes<P> && has_key_side<P> && has_write<P>;
 
 template <class P>
 inline constexpr std::size_t input_count = member_count<lanes_of<P, float>>;

@@ -30,8 +30,15 @@ struct recurrent_state {
 };
 
 // recurrence<gated_delta_policy, float> mixer{.qk_l2norm = true};
-template <recurrence_policy Policy, storage T, class StateReal = accumulate_t<T>>
+template <class Policy, class T, class StateReal = accumulate_t<T>>
 struct recurrence {
+  static_assert(has_inputs<Policy>, "weft: a policy needs template <class Rep> struct inputs, with its tensors by role");
+  static_assert(has_axes<Policy>, "weft: a policy needs static constexpr weft::axes axes");
+  static_assert(has_key_side<Policy>, "weft: a policy needs key_side<R>(const auto& in), which returns weft::key_terms<R>");
+  static_assert(has_write<Policy>, "weft: a policy needs write<R>(const auto& in), which returns R");
+  static_assert(storage<T>, "weft: activations are stored as float, double, weft::bf16 or weft::fp16");
+  static_assert(storage<StateReal>, "weft: a state is stored as float, double, weft::bf16 or weft::fp16");
+
   using policy_type = Policy;
   using storage_type = T;
   using real = accumulate_t<T>;

@@ -27,9 +27,9 @@ struct lightning_policy : retention_policy {
   static constexpr double scale = 1.0;
 };
 
-template <storage T>
+template <class T>
 using retention = recurrence<retention_policy, T>;
-template <storage T>
+template <class T>
 using lightning = recurrence<lightning_policy, T>;
 
 // RetNet's log-decay of head h: log(1 - 2^(-5 - h)).

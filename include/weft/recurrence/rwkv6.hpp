@@ -25,7 +25,7 @@ struct rwkv6_policy {
   WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
 };
 
-template <storage T>
+template <class T>
 using rwkv6 = recurrence<rwkv6_policy, T>;
 
 }  // namespace v1

@@ -1,0 +1,18 @@
+#include <weft/recurrence/recurrence.hpp>
+struct policy {
+  template <class Rep>
+  struct inputs {
+    weft::key<Rep> q, k;
+    weft::value<Rep> v;
+  };
+  static constexpr weft::axes axes{};
+  template <class R>
+  static weft::key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k}; }
+  template <class R>
+#ifdef WEFT_BAD
+  static void write(const auto&) {}
+#else
+  static R write(const auto& in) { return in.v; }
+#endif
+};
+weft::recurrence<policy, float> mixer;
