@@ -15,8 +15,8 @@ inline namespace v1 {
 
 template <class R>
 struct decay_gate {
-  array<R, 1> rate;                     // exp(A_log) of every channel
-  array<R, 1> bias;                     // dt_bias of every channel
+  array<R, 1> rate{};                     // exp(A_log) of every channel
+  array<R, 1> bias{};                     // dt_bias of every channel
   std::optional<double> lower_bound{};  // of g: then the bounded form
 
   // A_log [heads], dt_bias [channels]: one channel a head, or several.

@@ -1,0 +1,173 @@
+// Layers and their states behind one type each, for models that mix kinds of layers and for classes known by name only.
+// Both are mixers and states like any: scan, step, gather, save and restore.
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../io/state_file.hpp"
+#include "layer.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+// A value: copying copies the state.
+class any_state {
+ public:
+  struct interface {
+    virtual ~interface() = default;
+    virtual std::unique_ptr<interface> clone() const = 0;
+    virtual std::unique_ptr<interface> gather(std::span<const index> rows) const = 0;
+    virtual std::vector<tensor> parts() const = 0;
+  };
+
+  any_state() = default;
+  explicit any_state(std::unique_ptr<interface> s) : state_(std::move(s)) {}
+  any_state(const any_state& other) : state_(other.state_ ? other.state_->clone() : nullptr) {}
+  any_state(any_state&&) noexcept = default;
+  any_state& operator=(any_state other) noexcept {
+    state_ = std::move(other.state_);
+    return *this;
+  }
+
+  bool empty() const { return !state_; }
+  interface* get() { return state_.get(); }
+  const interface* get() const { return state_.get(); }
+  any_state gather(std::span<const index> rows) const { return any_state(state_ ? state_->gather(rows) : nullptr); }
+  // The parts as tensors that point into this state: name, type, shape, data.
+  std::vector<tensor> parts() const { return state_ ? state_->parts() : std::vector<tensor>(); }
+  index bytes() const {
+    index n = 0;
+    for (const tensor& t : parts()) n += t.bytes();
+    return n;
+  }
+
+ private:
+  std::unique_ptr<interface> state_;
+};
+
+template <storage T>
+class any_layer {
+ public:
+  using inputs = hidden_inputs<T>;
+  using outputs = hidden_outputs<T>;
+  using state_type = any_state;
+  using storage_type = T;
+
+  struct interface {
+    virtual ~interface() = default;
+    virtual index hidden() const = 0;
+    virtual bool published_state_is_transposed() const = 0;
+    virtual any_state state(const shape& s) const = 0;
+    virtual any_state restore(const tensor_file& file, const std::string& prefix) const = 0;
+    virtual void scan(cpu& executor, const inputs& in, any_state& state, const outputs& out, std::span<const index> cu) const = 0;
+    virtual void step(cpu& executor, const inputs& in, any_state& state, const outputs& out) const = 0;
+  };
+
+  any_layer() = default;
+  explicit any_layer(std::shared_ptr<const interface> l) : layer_(std::move(l)) {}
+
+  const interface& get() const {
+    if (!layer_) throw error(errc::missing, "weft: any_layer: expected a layer, got an empty one");
+    return *layer_;
+  }
+  index hidden() const { return get().hidden(); }
+  any_state state(const shape& s) const { return get().state(s); }
+
+ private:
+  std::shared_ptr<const interface> layer_;  // layers do not change: copies share one
+};
+
+}  // namespace v1
+
+inline namespace WEFT_ISA {
+
+namespace detail {
+
+template <class S>
+struct state_model final : any_state::interface {
+  S state;
+  explicit state_model(S s) : state(std::move(s)) {}
+  std::unique_ptr<any_state::interface> clone() const override { return std::make_unique<state_model>(state); }
+  std::unique_ptr<any_state::interface> gather(std::span<const index> rows) const override { return std::make_unique<state_model>(state.gather(rows)); }
+  std::vector<tensor> parts() const override {
+    std::vector<tensor> all;
+    io::for_each_array(state, std::string(), [&](const std::string& name, const auto& a) {
+      using element = typename std::remove_cvref_t<decltype(a)>::element;
+      if (!a.null())
+        all.push_back({.name = name, .type = dtype_of<element>, .shape = {a.extent().begin(), a.extent().end()}, .data = reinterpret_cast<const std::byte*>(a.data())});
+    });
+    return all;
+  }
+};
+
+// The sequences of a state: the first dimension of its parts.
+template <class S>
+index sequences_of(const S& s) {
+  index n = 0;
+  for_each_part(s, [&](const auto& p) {
+    if (!p.data.null()) n = p.data.extent(0);
+  });
+  return n;
+}
+
+template <layer L>
+struct layer_model final : any_layer<typename L::storage_type>::interface {
+  using base = any_layer<typename L::storage_type>;
+  using state_type = typename L::state_type;
+  L layer;
+  explicit layer_model(L l) : layer(std::move(l)) {}
+
+  static state_type& own(any_state& s) {
+    auto* const m = dynamic_cast<state_model<state_type>*>(s.get());
+    require(m != nullptr, errc::value, "state: expected one that this kind of layer made, got ", s.empty() ? "an empty one" : "another layer's");
+    return m->state;
+  }
+  static any_state hide(state_type s) { return any_state(std::make_unique<state_model<state_type>>(std::move(s))); }
+
+  index hidden() const override { return layer.hidden(); }
+  bool published_state_is_transposed() const override {
+    if constexpr (requires { L::published_state_is_transposed; }) return L::published_state_is_transposed;
+    else return false;
+  }
+  any_state state(const shape& s) const override { return hide(layer.state(s)); }
+  any_state restore(const tensor_file& file, const std::string& prefix) const override {
+    state_type s = restore_parts(layer, file, prefix);
+    layer.check_state(s, sequences_of(s));
+    return hide(std::move(s));
+  }
+  void scan(cpu& executor, const typename base::inputs& in, any_state& s, const typename base::outputs& out, std::span<const index> cu) const override {
+    weft::scan(executor, layer, in, own(s), out, cu);
+  }
+  void step(cpu& executor, const typename base::inputs& in, any_state& s, const typename base::outputs& out) const override {
+    weft::step(executor, layer, in, own(s), out);
+  }
+};
+
+}  // namespace detail
+
+template <layer L>
+any_layer<typename L::storage_type> erase_type(L l) {
+  return any_layer<typename L::storage_type>(std::make_shared<const detail::layer_model<L>>(std::move(l)));
+}
+
+template <storage T>
+void run_scan(cpu& executor, const any_layer<T>& l, const hidden_inputs<T>& in, any_state& state, const hidden_outputs<T>& out, std::span<const index> cu) {
+  l.get().scan(executor, in, state, out, cu);
+}
+template <storage T>
+void run_step(cpu& executor, const any_layer<T>& l, const hidden_inputs<T>& in, any_state& state, const hidden_outputs<T>& out) {
+  l.get().step(executor, in, state, out);
+}
+
+// Adds the parts as "prefix.part".
+inline void save_parts(const any_state& s, tensor_writer& writer, const std::string& prefix) {
+  for (const tensor& t : s.parts()) writer.add(io::join(prefix, t.name), t.type, t.shape, t.data);
+}
+// A state of this layer from the tensors "prefix.part". Throws as restore_parts, and errc::shape for another layer's.
+template <storage T>
+any_state restore_parts(const any_layer<T>& l, const tensor_file& file, const std::string& prefix) { return l.get().restore(file, prefix); }
+
+}  // namespace WEFT_ISA
+}  // namespace weft

@@ -1,0 +1,102 @@
+// Attention layers from the checkpoints of their models.
+#pragma once
+#include <cmath>
+#include <string>
+
+#include "attention_layer.hpp"
+#include "parameters.hpp"
+#include "settings.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+namespace detail {
+
+inline attention_options head_options(const settings& c) {
+  attention_options o{.heads = c.count("num_attention_heads"), .key_heads = c.count("num_key_value_heads"), .head_dim = c.count("head_dim")};
+  o.scale = 1.0 / std::sqrt(static_cast<double>(o.head_dim));
+  o.norm_eps = c.optional_number("rms_norm_eps").value_or(1e-6);
+  return o;
+}
+
+inline void plain_rotary(const settings& c, const std::string& group, attention_options& o) {
+  const double part = c.optional_number(group + ".partial_rotary_factor").value_or(1.0);
+  const auto dim = static_cast<index>(static_cast<double>(o.head_dim) * part);
+  o.frequencies = rotary_frequencies(dim / 2 * 2, c.number(group + ".rope_theta"));
+}
+
+// The window of layer `layer`, where its type has one.
+inline index window_of(const settings& c, index layer) {
+  const std::string type = "layer_types." + std::to_string(layer);
+  return c.has(type) && c.text(type) != "sliding_attention" ? 0 : c.count("sliding_window");
+}
+
+template <storage T>
+attention_layer<T> load_attention(const parameters<T>& p, attention_options options, bool normed = false, bool sinks = false) {
+  attention_layer<T> l{.options = std::move(options)};
+  const auto& o = l.options;
+  require(o.heads % o.key_heads == 0, errc::heads, p.file().name(), ": expected key heads that divide ", o.heads, " query heads, got ", o.key_heads);
+  l.q = load_projection(p, "q_proj", o.heads * o.head_dim * (o.gated ? 2 : 1), any_extent);
+  l.k = load_projection(p, "k_proj", o.key_heads * o.head_dim, l.q.inputs());
+  l.v = load_projection(p, "v_proj", o.key_heads * o.head_dim, l.q.inputs());
+  l.out = load_projection(p, "o_proj", l.q.inputs(), o.heads * o.head_dim);
+  if (normed) {
+    l.q_norm = load<1>(p, "q_norm.weight", {o.head_dim});
+    l.k_norm = load<1>(p, "k_norm.weight", {o.head_dim});
+  }
+  if (sinks) l.sinks = load_wide(p, "sinks", o.heads);
+  return l;
+}
+
+}  // namespace detail
+
+template <storage T>
+attention_layer<T> load_llama_attention(const parameters<T>& p, const settings& c) {
+  attention_options o = detail::head_options(c);
+  detail::plain_rotary(c, "rope_parameters", o);
+  return detail::load_attention(p, std::move(o));
+}
+
+// A gate beside every query head, norms, and rotary on a part of the channels.
+template <storage T>
+attention_layer<T> load_qwen3_next_attention(const parameters<T>& p, const settings& c) {
+  attention_options o = detail::head_options(c);
+  o.gated = true;
+  detail::plain_rotary(c, "rope_parameters", o);
+  return detail::load_attention(p, std::move(o), true);
+}
+
+template <storage T>
+attention_layer<T> load_gemma2_attention(const parameters<T>& p, const settings& c, index layer) {
+  attention_options o = detail::head_options(c);
+  o.scale = 1.0 / std::sqrt(c.number("query_pre_attn_scalar"));
+  o.softcap = c.optional_number("attn_logit_softcapping").value_or(0.0);
+  o.window = detail::window_of(c, layer);
+  detail::plain_rotary(c, "rope_parameters", o);
+  return detail::load_attention(p, std::move(o));
+}
+
+// Sliding and full layers have rotary parameters of their own.
+template <storage T>
+attention_layer<T> load_gemma3_attention(const parameters<T>& p, const settings& c, index layer) {
+  attention_options o = detail::head_options(c);
+  o.scale = 1.0 / std::sqrt(c.number("query_pre_attn_scalar"));
+  o.window = detail::window_of(c, layer);
+  detail::plain_rotary(c, o.window > 0 ? "rope_parameters.sliding_attention" : "rope_parameters.full_attention", o);
+  return detail::load_attention(p, std::move(o), true);
+}
+
+template <storage T>
+attention_layer<T> load_gpt_oss_attention(const parameters<T>& p, const settings& c, index layer) {
+  attention_options o = detail::head_options(c);
+  o.window = detail::window_of(c, layer);
+  const auto rope = [&](const char* name) { return "rope_parameters." + std::string(name); };
+  const yarn stretched{.base = c.number(rope("rope_theta")), .factor = c.number(rope("factor")), .original_context = c.number(rope("original_max_position_embeddings")),
+                       .beta_fast = c.number(rope("beta_fast")), .beta_slow = c.number(rope("beta_slow")), .truncate = c.flag_or(rope("truncate"), true)};
+  o.frequencies = stretched.frequencies(o.head_dim);
+  o.rotary_factor = stretched.attention_factor();
+  return detail::load_attention(p, std::move(o), false, true);
+}
+
+}  // namespace WEFT_ISA
+}  // namespace weft

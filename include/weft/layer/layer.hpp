@@ -1,0 +1,125 @@
+// A layer: what a paper wraps around a mixer, from hidden states to hidden states. A layer is itself a mixer, so scan, step,
+// save and restore are those of every mixer:
+//
+//   weft::scan(cpu, layer, {.x = x}, state, {.y = y});      x, y [batch, time, hidden]
+//
+// A layer type has hidden(), state(shape), check_state(state, sequences) and a function, found by its argument's type,
+// forward(cpu&, layer, x, state, y, call): the paper's dataflow over one piece.
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+#include <tuple>
+
+#include "../core/check.hpp"
+#include "../core/executor.hpp"
+#include "../core/output.hpp"
+#include "../core/verbs.hpp"
+#include "../recurrence/recurrence.hpp"
+#include "short_conv.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+template <storage T>
+struct hidden_inputs {
+  view<const T, 3> x{};  // [B, T, hidden]
+};
+template <storage T>
+struct hidden_outputs {
+  output<T, 3> y{};      // [B, T, hidden]; may be exactly x
+};
+
+// The state of a layer around a recurrence: the convolution's inputs and the recurrent matrices, either absent where a layer
+// lacks it.
+template <storage T>
+struct layer_state {
+  conv_state<T> conv;
+  recurrent_state<accumulate_t<T>> recurrent;
+
+  auto parts() { return std::tuple{part{"conv", conv.inputs}, part{"recurrent", recurrent.matrix}}; }
+  auto parts() const { return std::tuple{part{"conv", conv.inputs}, part{"recurrent", recurrent.matrix}}; }
+  layer_state like() const { return {}; }
+  layer_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  layer_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+};
+
+// How a layer was called: one token a sequence, or a piece.
+struct layer_call {
+  std::span<const index> cu_seqlens{};
+  bool one_token = false;
+};
+
+template <class L>
+concept layer = mixer<L> && requires(const L& l, const typename L::state_type& s) {
+  typename L::storage_type;
+  { l.hidden() } -> std::same_as<index>;
+  l.check_state(s, index{});
+};
+
+}  // namespace v1
+
+inline namespace WEFT_ISA {
+
+// The mixer inside a layer, by the verb that the layer was called with.
+template <class M>
+void fold(cpu& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out, const layer_call& call) {
+  if (call.one_token) step(executor, mixer, in, state, out);
+  else scan(executor, mixer, in, state, out, call.cu_seqlens);
+}
+
+// Channels [first, first + heads * dim) of [B, T, channels] as [B, T, heads, dim].
+template <class T>
+view<T, 4> heads_of(const view<T, 3>& v, index first, index heads, index dim) {
+  return {v.data + first, {v.extent[0], v.extent[1], heads, dim}, {v.stride[0], v.stride[1], dim, 1}};
+}
+
+// A part of a state: absent where it should be, or of these extents.
+template <class T, std::size_t R>
+void check_part(std::string_view name, const array<T, static_cast<int>(R)>& part, const std::array<index, R>& expected) {
+  require(!part.null(), errc::missing, "state.", name, ": expected ", check::list(expected), ", got a state without it");
+  require(part.extent() == expected, errc::shape, "state.", name, ": expected ", check::list(expected), ", got ", check::list(part.extent()));
+}
+
+namespace detail {
+
+// A long piece is folded in parts, so that what lies between the parts of a layer stays small. A multiple of every engine's
+// token grid: results are those of one call.
+inline index piece_tokens(index batch) { return std::max<index>(1, 960 / std::max<index>(1, batch) / 48) * 48; }
+
+template <layer L>
+void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, const layer_call& call) {
+  const auto& x = in.x;
+  check::tensor("x", x, {x.extent[0], x.extent[1], l.hidden()}, false, true);
+  l.check_state(state, check::sequences(call.cu_seqlens, x.extent[0], x.extent[1]));
+  if constexpr (requires { l.check_room(state, x.extent[1], call.cu_seqlens); }) l.check_room(state, x.extent[1], call.cu_seqlens);
+  out.y.visit([&](const auto& y) {
+    check::tensor("y", y, x.extent, false, true);
+    using element = typename std::remove_cvref_t<decltype(y)>::element;
+    const bool in_place = static_cast<const void*>(y.data) == x.data && y.stride == x.stride && std::is_same_v<element, typename L::storage_type>;
+    if (!in_place) check::no_overlap("y", y, "x", x);
+    const index piece = call.cu_seqlens.empty() ? piece_tokens(x.extent[0]) : x.extent[1];
+    for (index t = 0; t < x.extent[1]; t += piece) {
+      const index n = std::min(piece, x.extent[1] - t);
+      forward(executor, l, x.slice(1, t, n), state, y.slice(1, t, n), call);
+    }
+  });
+}
+
+}  // namespace detail
+
+template <layer L>
+void run_scan(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, std::span<const index> cu) {
+  detail::run(executor, l, in, state, out, {.cu_seqlens = cu});
+}
+
+template <layer L>
+void run_step(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out) {
+  require(in.x.extent[1] == 1, errc::shape, "x: expected one token a sequence, got ", in.x.extent[1]);
+  detail::run(executor, l, in, state, out, {.one_token = true});
+}
+
+}  // namespace WEFT_ISA
+}  // namespace weft
