@@ -62,6 +62,13 @@ class policy_source {
     else return v.data + b * v.stride[0] + (A.micro_steps && !r.micro ? row / extents_.micro : row) * v.stride[1] + head * v.stride[2];
   }
 
+  template <std::size_t... I>
+  WEFT_INLINE std::tuple<const element<I>*...> rows_of(index b, index h, index row, std::index_sequence<I...>) const {
+    return {row_of<I>(b, h, row)...};
+  }
+
+  template <std::size_t I>
+  static constexpr bool is_unit = static_cast<int>(I) < unit_keys<P>() && role_at<I>.width == width::key_dim;
   static constexpr bool is_gate(const role& r) { return r.width == width::one; }
 
   // Gates of up to a chunk's rows as vectors over tokens: activated once, then read as numbers by the maps.
@@ -103,21 +110,32 @@ class policy_source {
     }
   }
 
-  // A token's lanes: gates as broadcast numbers, everything else zero until a channel is loaded.
-  WEFT_INLINE lanes_of<P, V> token_lanes(const chunk<R>& c, int t) const {
-    const index padded = (c.tokens + W - 1) / W * W;
-    lanes_of<P, V> lane{};
-    for_each_member(lane, [&](V& x, auto i) {
-      if constexpr (is_gate(role_at<i>)) x = V(c.gates[static_cast<index>(i()) * padded + t]);
-      else x = V(R(0));
-    });
-    return lane;
+  // What the maps see of one token at channel i: its gates, and the members of width Width (count of them, or a whole
+  // vector); members of the other width read as 0.
+  template <width Width, bool Whole, std::size_t... I>
+  WEFT_INLINE lanes_of<P, V> lanes_at(const R* gates, index padded, const std::tuple<const element<I>*...>& rows, const R* inverse, index i, index count,
+                                      std::index_sequence<I...>) const {
+    const auto member = [&]<std::size_t M>(std::integral_constant<std::size_t, M>) {
+      constexpr role r = role_at<M>;
+      if constexpr (is_gate(r)) return V(gates[static_cast<index>(M) * padded]);
+      else if constexpr (r.width != Width) return V(R(0));
+      else {
+        constexpr bool optional = name_of<P>(M).optional;
+        const auto* p = std::get<M>(rows);
+        if constexpr (optional)
+          if (!p) return V(R(0));
+        const V x = Whole ? weft::load(p + i) : weft::load(p + i, count);
+        if constexpr (is_unit<M>) return x * V(inverse[M]);
+        else return x;
+      }
+    };
+    return {member(std::integral_constant<std::size_t, I>{})...};
   }
 
   // 1 / length of every unit key of this row.
   template <std::size_t I>
   WEFT_INLINE R inverse_length(const element<I>* p) const {
-    if constexpr (static_cast<int>(I) < unit_keys<P>() && role_at<I>.heads == per_head::key) {
+    if constexpr (is_unit<I>) {
       if (!unit_ || !p) return R(1);
       V sum(R(0));
       index i = 0;
@@ -135,29 +153,16 @@ class policy_source {
     }
   }
 
-  // Loads the members of width Width at channel i (count of them, or a whole vector) and calls use(lane).
-  template <width Width, bool Whole, std::size_t... I>
-  WEFT_INLINE void load_channel(lanes_of<P, V>& lane, const std::tuple<const element<I>*...>& rows, const R* inverse, index i, index count,
-                                std::index_sequence<I...>) const {
-    auto numbers = tie_members(lane);
-    ([&] {
-      if constexpr (role_at<I>.width == Width) {
-        const auto* p = std::get<I>(rows);
-        V x = !p ? V(R(0)) : Whole ? weft::load(p + i) : weft::load(p + i, count);
-        if constexpr (Width == width::key_dim && static_cast<int>(I) < unit_keys<P>()) x *= V(inverse[I]);
-        std::get<I>(numbers) = x;
-      }
-    }(), ...);
-  }
-
-  void load_rows(const chunk<R>& c, index b, index h, index row, int n, index column, index columns) const {
-    load_gates(c, b, h, row, n);
+  void load_rows(const chunk<R>& target, index b, index h, index row, int n, index column, index columns) const {
+    load_gates(target, b, h, row, n);
+    const chunk<R> c = target;  // a copy of its own: vector stores may alias any pointer in memory
+    const index padded = (c.tokens + W - 1) / W * W, key_dim = extents_.key_dim, value_dim = extents_.value_dim;
     using traits = chunk_traits<A>;
     constexpr auto all = std::make_index_sequence<input_count<P>>{};
     R* const q = c.readers + (traits::erases ? c.tokens : 0) * c.keys;
     for (int t = 0; t < n; ++t) {
-      lanes_of<P, V> lane = token_lanes(c, t);
-      const auto rows = [&]<std::size_t... I>(std::index_sequence<I...>) { return std::tuple<const element<I>*...>(row_of<I>(b, h, row + t)...); }(all);
+      const auto rows = rows_of(b, h, row + t, all);
+      const R* const gates = c.gates + t;
       R inverse[input_count<P>];
       [&]<std::size_t... I>(std::index_sequence<I...>) { ((inverse[I] = inverse_length<I>(std::get<I>(rows))), ...); }(all);
       const bool reads = !A.micro_steps || (row + t) % extents_.micro == extents_.micro - 1;
@@ -175,14 +180,12 @@ class policy_source {
         if constexpr (traits::exclusive) bonus = fma(keep(qs) * keep(k.u), keep(k.k), bonus);
       };
       index i = 0;
-      for (; i + W <= extents_.key_dim; i += W) {
-        load_channel<width::key_dim, true>(lane, rows, inverse, i, W, all);
-        put(i, policy_.template key_side<V>(lane), [](V x) { return x; });
+      for (; i + W <= key_dim; i += W) {
+        put(i, policy_.template key_side<V>(lanes_at<width::key_dim, true>(gates, padded, rows, inverse, i, W, all)), [](V x) { return x; });
       }
-      if (i < extents_.key_dim) {  // lanes behind key_dim become zeros, whatever the policy makes of zeros
-        const index count = extents_.key_dim - i;
-        load_channel<width::key_dim, false>(lane, rows, inverse, i, count, all);
-        put(i, policy_.template key_side<V>(lane), [count](V x) {
+      if (i < key_dim) {  // lanes behind key_dim become zeros, whatever the policy makes of zeros
+        const index count = key_dim - i;
+        put(i, policy_.template key_side<V>(lanes_at<width::key_dim, false>(gates, padded, rows, inverse, i, count, all)), [count](V x) {
           R lanes[W];
           x.store(lanes);
           return weft::load(static_cast<const R*>(lanes), count);
@@ -190,17 +193,11 @@ class policy_source {
       }
       if constexpr (traits::exclusive) c.bonus[t] = lane_sum(bonus);
       for (index j = 0; j < columns; j += W) {
-        const index left = extents_.value_dim - (column + j);
+        const index left = value_dim - (column + j);
         R* const z = c.z + t * c.columns + j;
-        if (left >= W) {
-          load_channel<width::value_dim, true>(lane, rows, inverse, column + j, W, all);
-          policy_.template write<V>(lane).store(z);
-        } else if (left > 0) {
-          load_channel<width::value_dim, false>(lane, rows, inverse, column + j, left, all);
-          policy_.template write<V>(lane).store(z);
-        } else {
-          V(R(0)).store(z);
-        }
+        if (left >= W) policy_.template write<V>(lanes_at<width::value_dim, true>(gates, padded, rows, inverse, column + j, W, all)).store(z);
+        else if (left > 0) policy_.template write<V>(lanes_at<width::value_dim, false>(gates, padded, rows, inverse, column + j, left, all)).store(z);
+        else V(R(0)).store(z);
       }
     }
     pad_rows(c, n, columns);
@@ -221,25 +218,19 @@ class policy_source {
   void store_rows(const chunk<R>& c, const R* y, index ldy, index b, index h, index row, int n, index column, index columns) const {
     out_.o.visit([&](const auto& o) {
       constexpr auto all = std::make_index_sequence<input_count<P>>{};
+      [[maybe_unused]] const index padded = (c.tokens + W - 1) / W * W;
       for (int t = 0; t < n; ++t) {
         if (A.micro_steps && (row + t) % extents_.micro != extents_.micro - 1) continue;
         const index token = A.micro_steps ? (row + t) / extents_.micro : row + t;
         auto* const p = o.data + b * o.stride[0] + token * o.stride[1] + h * o.stride[2] + column;
         const index count = std::min(columns, extents_.value_dim - column);
         const V share(A.normalised ? R(1) / c.denominator[t] : R(1));
-        [[maybe_unused]] lanes_of<P, V> lane{};
-        [[maybe_unused]] std::conditional_t<has_output<P>, decltype(rows_of(b, h, row, all)), int> rows{};
-        if constexpr (has_output<P>) {
-          lane = token_lanes(c, t);
-          rows = rows_of(b, h, row + t, all);
-        }
+        [[maybe_unused]] const auto rows = rows_of(b, h, row + t, all);
         const auto finish = [&](index j, auto whole) {
           V v = V::load(y + t * ldy + j);
           if constexpr (A.normalised) v *= share;
-          if constexpr (has_output<P>) {
-            load_channel<width::value_dim, decltype(whole)::value>(lane, rows, nullptr, column + j, count - j, all);
-            v = policy_.template output<V>(lane, v);
-          }
+          if constexpr (has_output<P>)
+            v = policy_.template output<V>(lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, column + j, count - j, all), v);
           return v;
         };
         index j = 0;
@@ -247,11 +238,6 @@ class policy_source {
         if (j < count) weft::store(p + j, finish(j, std::false_type{}), count - j);
       }
     });
-  }
-
-  template <std::size_t... I>
-  WEFT_INLINE std::tuple<const element<I>*...> rows_of(index b, index h, index row, std::index_sequence<I...>) const {
-    return {row_of<I>(b, h, row)...};
   }
 
   // Asks for part `part` of the rows that come next, so that they are in L2 when load_rows comes to them.
