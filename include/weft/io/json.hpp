@@ -71,7 +71,7 @@ class json_reader {
   }
 
   [[noreturn]] void wrong(std::string_view expected) const {
-    fail(errc::file, source_, ": header: expected ", expected, at_ < text_.size() ? ", got " + quoted(text_.substr(at_, 1)) : ", got its end",
+    fail(errc::file, source_, ": header: expected ", expected, at_ < text_.size() ? ", got " + io::quoted(text_.substr(at_, 1)) : ", got its end",
          " at byte ", at_);
   }
 

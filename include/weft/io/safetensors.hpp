@@ -89,7 +89,9 @@ struct header_entry {
 };
 
 inline header_entry read_entry(json_reader& json, const std::string& name, std::string_view file) {
-  const auto check = [&](bool holds, const auto&... parts) { require(holds, errc::file, file, ": tensor ", quoted(name), ": ", parts...); };
+  const auto check = [&](bool holds, const auto&... parts) {
+    if (!holds) fail(errc::file, file, ": tensor ", io::quoted(name), ": ", parts...);
+  };
   check(!name.empty() && printable(name), "expected a name of printable characters");
   header_entry entry;
   entry.tensor.name = name;
@@ -101,7 +103,7 @@ inline header_entry read_entry(json_reader& json, const std::string& name, std::
       has_type = true;
       const std::string type = json.string();
       const auto at = std::find(dtype_names.begin(), dtype_names.end(), type);
-      check(at != dtype_names.end(), "dtype ", quoted(type), " is not known");
+      check(at != dtype_names.end(), "dtype ", io::quoted(type), " is not known");
       entry.tensor.type = static_cast<dtype>(at - dtype_names.begin());
     } else if (key == "shape") {
       check(!has_shape, "shape is given twice");
@@ -117,7 +119,7 @@ inline header_entry read_entry(json_reader& json, const std::string& name, std::
         offsets.push_back(json.integer());
       });
       check(offsets.size() == 2, "data_offsets: expected two numbers, got ", offsets.size());
-    } else check(false, "expected dtype, shape and data_offsets, got ", quoted(key));
+    } else check(false, "expected dtype, shape and data_offsets, got ", io::quoted(key));
   });
   check(has_type, "dtype is missing");
   check(has_shape, "shape is missing");
@@ -135,7 +137,7 @@ inline header_entry read_entry(json_reader& json, const std::string& name, std::
 inline void read_metadata(json_reader& json, std::map<std::string, std::string>& metadata, std::string_view file) {
   json.object([&](const std::string& key) {
     const bool fresh = metadata.emplace(key, json.string()).second;
-    require(fresh, errc::file, file, ": metadata: the key ", quoted(key), " is given twice");
+    require(fresh, errc::file, file, ": metadata: the key ", io::quoted(key), " is given twice");
   });
 }
 
@@ -162,18 +164,18 @@ inline std::vector<tensor> read_header(std::string_view text, index data_size, v
 
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.tensor.name < b.tensor.name; });
   for (std::size_t i = 1; i < entries.size(); ++i)
-    require(entries[i - 1].tensor.name != entries[i].tensor.name, errc::file, file, ": tensor ", quoted(entries[i].tensor.name),
+    require(entries[i - 1].tensor.name != entries[i].tensor.name, errc::file, file, ": tensor ", io::quoted(entries[i].tensor.name),
             ": the name is given twice");
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   index at = 0;
   std::vector<tensor> tensors;
   tensors.reserve(entries.size());
   for (header_entry& e : entries) {
-    require(e.end <= data_size, errc::file, file, ": tensor ", quoted(e.tensor.name), ": expected data within ", data_size,
+    require(e.end <= data_size, errc::file, file, ": tensor ", io::quoted(e.tensor.name), ": expected data within ", data_size,
             " bytes, got data_offsets [", e.begin, ", ", e.end, "]");
-    require(e.begin >= at, errc::file, file, ": tensor ", quoted(e.tensor.name), ": expected data from byte ", at, ", got ", e.begin,
+    require(e.begin >= at, errc::file, file, ": tensor ", io::quoted(e.tensor.name), ": expected data from byte ", at, ", got ", e.begin,
             ", inside another tensor");
-    require(e.begin == at, errc::file, file, ": tensor ", quoted(e.tensor.name), ": expected data from byte ", at, ", got ", e.begin,
+    require(e.begin == at, errc::file, file, ": tensor ", io::quoted(e.tensor.name), ": expected data from byte ", at, ", got ", e.begin,
             " with a hole before it");
     at = e.end;
     tensors.push_back(std::move(e.tensor));

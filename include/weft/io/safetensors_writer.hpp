@@ -50,15 +50,15 @@ namespace io {
 
 // Room for a tensor's bytes; throws as tensor_writer::add does.
 inline std::vector<std::byte> room_for(std::string_view name, bool taken, dtype type, const std::vector<index>& shape, bool null) {
-  require(!name.empty() && printable(name) && name != "__metadata__", errc::value, "tensor ", quoted(name),
+  require(!name.empty() && printable(name) && name != "__metadata__", errc::value, "tensor ", io::quoted(name),
           ": expected a name of printable characters other than __metadata__");
-  require(!taken, errc::value, "tensor ", quoted(name), ": the name is given twice");
-  require(shape.size() <= rank_limit, errc::shape, "tensor ", quoted(name), ": expected at most ", rank_limit, " dimensions, got ",
+  require(!taken, errc::value, "tensor ", io::quoted(name), ": the name is given twice");
+  require(shape.size() <= rank_limit, errc::shape, "tensor ", io::quoted(name), ": expected at most ", rank_limit, " dimensions, got ",
           shape.size());
-  for (const index e : shape) require(e >= 0, errc::shape, "tensor ", quoted(name), ": a negative extent in ", check::list(shape));
+  for (const index e : shape) require(e >= 0, errc::shape, "tensor ", io::quoted(name), ": a negative extent in ", check::list(shape));
   const auto bytes = checked_bytes(type, shape);
-  require(bytes.has_value(), errc::shape, "tensor ", quoted(name), ": shape ", check::list(shape), " exceeds the address space");
-  require(*bytes == 0 || !null, errc::missing, "tensor ", quoted(name), ": expected ", check::list(shape), ", got no data");
+  require(bytes.has_value(), errc::shape, "tensor ", io::quoted(name), ": shape ", check::list(shape), " exceeds the address space");
+  require(*bytes == 0 || !null, errc::missing, "tensor ", io::quoted(name), ": expected ", check::list(shape), ", got no data");
   return std::vector<std::byte>(static_cast<std::size_t>(*bytes));
 }
 

@@ -48,11 +48,11 @@ std::string kind_of() {
 template <class T, int R>
 void restore_array(const tensor_file& file, const std::string& name, array<T, R>& to, index& batch) {
   const tensor& t = file.at(name);
-  require(t.type == dtype_of<T>, errc::unsupported, file.name(), ": tensor ", quoted(name), ": expected ", dtype_name(dtype_of<T>), ", got ",
+  require(t.type == dtype_of<T>, errc::unsupported, file.name(), ": tensor ", io::quoted(name), ": expected ", dtype_name(dtype_of<T>), ", got ",
           dtype_name(t.type));
   to = to_array<T, R>(t);
   if (batch < 0) batch = to.extent(0);
-  require(to.extent(0) == batch, errc::shape, file.name(), ": tensor ", quoted(name), ": expected ", batch,
+  require(to.extent(0) == batch, errc::shape, file.name(), ": tensor ", io::quoted(name), ": expected ", batch,
           " sequences, as the part before it has, got ", to.extent(0));
 }
 

@@ -79,8 +79,8 @@ WEFT_INLINE T convert(From x, const tensor& t) {
     if constexpr (sizeof(T) == 2) return T(static_cast<float>(static_cast<wide>(x)));
     else return static_cast<T>(static_cast<wide>(x));
   } else {
-    require(std::in_range<T>(x), errc::value, "tensor ", quoted(t.name), ": expected values that fit ", dtype_name(dtype_of<T>), ", got ",
-            std::to_string(x));
+    if (!std::in_range<T>(x)) [[unlikely]]
+      fail(errc::value, "tensor ", io::quoted(t.name), ": expected values that fit ", dtype_name(dtype_of<T>), ", got ", std::to_string(x));
     return static_cast<T>(x);
   }
 }
@@ -93,7 +93,7 @@ WEFT_INLINE T convert(From x, const tensor& t) {
 template <tensor_element T, int R>
 array<T, R> to_array(const tensor& t) {
   static_assert(!std::is_same_v<T, bool>, "weft: to_array: read BOOL as std::uint8_t");
-  require(t.shape.size() == static_cast<std::size_t>(R), errc::shape, "tensor ", quoted(t.name), ": expected ", R, " dimensions, got ",
+  require(t.shape.size() == static_cast<std::size_t>(R), errc::shape, "tensor ", io::quoted(t.name), ": expected ", R, " dimensions, got ",
           check::list(t.shape));
   std::array<index, static_cast<std::size_t>(R)> extent{};
   std::copy(t.shape.begin(), t.shape.end(), extent.begin());
@@ -112,7 +112,7 @@ array<T, R> to_array(const tensor& t) {
         out.data()[i] = io::convert<T>(x, t);
       }
     else
-      fail(errc::unsupported, "tensor ", quoted(t.name), ": expected ", io::is_real<T> ? "a floating type" : "an integer type", " for ",
+      fail(errc::unsupported, "tensor ", io::quoted(t.name), ": expected ", io::is_real<T> ? "a floating type" : "an integer type", " for ",
            dtype_name(dtype_of<T>), ", got ", dtype_name(t.type));
     return true;
   };

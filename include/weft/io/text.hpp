@@ -68,7 +68,8 @@ inline bool printable(std::string_view text) {
   return true;
 }
 
-// A name for a message: in quotes, cut to 64 bytes, whatever is not printable as hexadecimal bytes.
+// A name for a message: in quotes, cut to 64 bytes, whatever is not printable as hexadecimal bytes. Call it io::quoted: of a
+// std::string, plain `quoted` means the one of the standard library.
 inline std::string quoted(std::string_view name) {
   std::string text = "\"";
   std::size_t at = 0;
