@@ -60,6 +60,7 @@ class any_layer {
     virtual index hidden() const = 0;
     virtual bool published_state_is_transposed() const = 0;
     virtual any_state state(const shape& s) const = 0;
+    virtual void make_room(any_state& s, index tokens) const = 0;
     virtual any_state restore(const tensor_file& file, const std::string& prefix) const = 0;
     virtual void scan(cpu& executor, const inputs& in, any_state& state, const outputs& out, std::span<const index> cu) const = 0;
     virtual void step(cpu& executor, const inputs& in, any_state& state, const outputs& out) const = 0;
@@ -74,6 +75,8 @@ class any_layer {
   }
   index hidden() const { return get().hidden(); }
   any_state state(const shape& s) const { return get().state(s); }
+  // Grows what a state keeps of every token, so that it can take so many more; a fixed state needs no room.
+  void make_room(any_state& s, index tokens) const { get().make_room(s, tokens); }
 
  private:
   std::shared_ptr<const interface> layer_;  // layers do not change: copies share one
@@ -132,6 +135,9 @@ struct layer_model final : any_layer<typename L::storage_type>::interface {
     else return false;
   }
   any_state state(const shape& s) const override { return hide(layer.state(s)); }
+  void make_room(any_state& s, index tokens) const override {
+    if constexpr (requires(state_type& own_state) { layer.make_room(own_state, tokens); }) layer.make_room(own(s), tokens);
+  }
   any_state restore(const tensor_file& file, const std::string& prefix) const override {
     state_type s = restore_parts(layer, file, prefix);
     layer.check_state(s, sequences_of(s));

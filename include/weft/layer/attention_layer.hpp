@@ -56,6 +56,14 @@ struct attention_layer {
     check_part("values", s.values, expected);
     check_part("length", s.length, std::array{sequences});
   }
+  // Grows a cache without a window, so that every sequence can take so many tokens more.
+  void make_room(state_type& s, index tokens) const {
+    if (cache_slots(s.capacity(), mixer().select.retained()).ring) return;
+    std::int64_t longest = 0;
+    for (index n = 0; n < s.length.extent(0); ++n) longest = std::max(longest, s.length(n));
+    if (longest > every_key - tokens) throw error(errc::capacity, "weft: make_room: a cache of " + std::to_string(longest) + " tokens cannot take " + std::to_string(tokens) + " more");
+    if (longest + tokens > s.capacity()) s.grow(longest + tokens);
+  }
   // A cache without a window must take all tokens of a call, or none of them is read.
   void check_room(const state_type& s, index time, std::span<const index> cu) const {
     if (cache_slots(s.capacity(), mixer().select.retained()).ring) return;

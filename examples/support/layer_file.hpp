@@ -1,0 +1,225 @@
+// One layer file: what a published layer computed, and what ours computes from the same parameters and inputs.
+#pragma once
+#include <weft/layer/registry.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "configuration.hpp"
+
+namespace layer_file {
+
+using weft::index;
+
+// One stored tensor against ours.
+struct comparison {
+  std::string name;
+  double max_abs = 0, rms = 0, rms_error = 0;
+  double bound = 0;  // of max_abs
+  bool holds = false;
+
+  double relative() const { return rms > 0 ? max_abs / rms : max_abs; }
+};
+
+struct report {
+  std::string layer_class;
+  index parameters = 0, hidden = 0, tokens = 0, batch = 0, state_bytes = 0;
+  std::vector<comparison> tensors;
+
+  bool holds() const {
+    return std::all_of(tensors.begin(), tensors.end(), [](const comparison& c) { return c.holds; });
+  }
+  // The largest of f over the tensors whose names start so.
+  template <class F>
+  double largest(const std::vector<std::string>& prefixes, F&& f) const {
+    double most = 0;
+    for (const comparison& c : tensors)
+      for (const auto& p : prefixes)
+        if (c.name.starts_with(p) && !(f(c) <= most)) most = f(c);  // a NaN wins
+    return most;
+  }
+};
+
+// The text of a metadata entry, which must be there.
+inline const std::string& metadata(const weft::tensor_file& file, const std::string& key) {
+  const auto at = file.metadata().find(key);
+  weft::require(at != file.metadata().end(), weft::errc::missing, file.name(), ": metadata ", key, ": expected a text, got nothing");
+  return at->second;
+}
+
+// The class of the file: the first of `class` and the names in `same_as` that the registry knows; the first where it knows none.
+template <class Registry>
+std::string class_of(const weft::tensor_file& file, const Registry& known) {
+  const std::string& own = metadata(file, "class");
+  if (known.knows(own) || !file.metadata().contains("same_as")) return own;
+  const auto same = configuration::parse(metadata(file, "same_as"), file.name() + ": metadata same_as");
+  for (const auto& [name, difference] : same.items())
+    if (known.knows(name)) return name;
+  return own;
+}
+
+// The numbers of a tensor as double.
+inline std::vector<double> numbers(const weft::tensor& t) {
+  weft::tensor flat = t;
+  flat.shape = {t.count()};
+  const auto a = weft::to_array<double, 1>(flat);
+  return {a.data(), a.data() + a.size()};
+}
+
+// Stored states in the layout of the files, from a part of ours.
+//   conv [B, W - 1, C] -> [B, C, W - 1];  recurrent [B, H, K, V] -> itself, or [B, H, V, K];
+//   keys, values [B, H, slots, D] and length -> the last tokens [B, H, tokens, D], oldest first
+inline std::vector<double> published(const std::vector<weft::tensor>& parts, const weft::tensor& part, bool transposed, index tokens) {
+  const std::vector<double> x = numbers(part);
+  std::vector<double> y;
+  const auto& e = part.shape;
+  const auto at = [&](index i) { return x[static_cast<std::size_t>(i)]; };
+  if (part.name == "conv") {
+    for (index b = 0; b < e[0]; ++b)
+      for (index c = 0; c < e[2]; ++c)
+        for (index i = 0; i < e[1]; ++i) y.push_back(at((b * e[1] + i) * e[2] + c));
+  } else if (part.name == "recurrent" && transposed) {
+    for (index h = 0; h < e[0] * e[1]; ++h)
+      for (index v = 0; v < e[3]; ++v)
+        for (index k = 0; k < e[2]; ++k) y.push_back(at((h * e[2] + k) * e[3] + v));
+  } else if (part.name == "keys" || part.name == "values") {
+    const auto length = std::find_if(parts.begin(), parts.end(), [](const auto& t) { return t.name == "length"; });
+    const auto seen = weft::to_array<std::int64_t, 1>(*length);
+    for (index h = 0; h < e[0] * e[1]; ++h)
+      for (index p = seen(h / e[1]) - tokens; p < seen(h / e[1]); ++p)
+        for (index d = 0; d < e[3]; ++d) y.push_back(at((h * e[2] + p % e[2]) * e[3] + d));
+  } else return x;
+  return y;
+}
+
+// The stored part of a state as ours is given: of a convolution's taps the last W - 1.
+inline std::vector<double> stored_state(const weft::tensor& stored, const weft::tensor& part) {
+  std::vector<double> x = numbers(stored);
+  if (part.name != "conv" || stored.shape.size() != 3) return x;
+  std::vector<double> y;
+  const index taps = stored.shape[2], kept = part.shape[1];
+  for (index r = 0; r < stored.shape[0] * stored.shape[1]; ++r)
+    for (index i = taps - kept; i < taps; ++i) y.push_back(x[static_cast<std::size_t>(r * taps + i)]);
+  return y;
+}
+
+template <weft::storage T>
+class run {
+  using R = weft::accumulate_t<T>;
+
+ public:
+  // Reads the layer; throws weft::error for a class that is not known, parameters that are missing or of a wrong shape.
+  run(const weft::tensor_file& file, const weft::layer_registry<T>& known) : file_(file) {
+    report_.layer_class = class_of(file, known);
+    report_.layer_class.erase(0, report_.layer_class.rfind('.') + 1);
+    weft::require(known.knows(report_.layer_class), weft::errc::unsupported, "class not known: ", report_.layer_class, " of ", file.name());
+    const auto config = configuration::settings_of(configuration::parse(metadata(file, "config"), file.name() + ": metadata config"), file.name() + ": config");
+    const auto module = configuration::settings_of(configuration::parse(metadata(file, "module"), file.name() + ": metadata module"), file.name() + ": module");
+    const index number = static_cast<index>(module.optional_number("layer_idx").value_or(0.0));
+    layer_ = known.make(report_.layer_class, weft::parameters<T>(file), config, number);
+    check_numbers();
+    x_ = weft::to_array<T, 3>(file.at("input"));
+    decode_x_ = weft::to_array<T, 3>(file.at("decode_input"));
+    report_.hidden = layer_.hidden();
+    report_.batch = x_.extent(0);
+    report_.tokens = x_.extent(1);
+    y_ = weft::array<T, 3>(x_.extent());
+    decode_y_ = weft::array<T, 3>(decode_x_.extent());
+  }
+
+  void prefill(weft::cpu& cpu) {
+    state_ = layer_.state({.batch = report_.batch, .capacity = report_.tokens + decode_x_.extent(1)});
+    weft::scan(cpu, layer_, {.x = x_}, state_, {.y = y_});
+  }
+  // From a copy of the state after the prefill.
+  void decode(weft::cpu& cpu) {
+    decoded_ = state_;
+    for (index t = 0; t < decode_x_.extent(1); ++t)
+      weft::step(cpu, layer_, {.x = decode_x_.view().slice(1, t, 1)}, decoded_, {.y = decode_y_.view().slice(1, t, 1)});
+  }
+
+  // After prefill and decode.
+  const report& compare() {
+    errors_ = configuration::parse(metadata(file_, "float32_error"), file_.name() + ": metadata float32_error");
+    report_.tensors.clear();
+    report_.state_bytes = state_.bytes();
+    compare_outputs("output", "output", y_);
+    compare_state("state.", state_);
+    // Where the library's own decoding differs from its prefill, ours agrees with the prefill; the stored end state does not.
+    const bool as_prefill = file_.find("decode_output_as_prefill") != nullptr;
+    compare_outputs(as_prefill ? "decode_output_as_prefill" : "decode_output", "decode_output", decode_y_);
+    if (!as_prefill) compare_state("final.", decoded_);
+    return report_;
+  }
+
+  index decode_tokens() const { return decode_x_.extent(1); }
+
+ private:
+  // Counts the parameters; they and the inputs must be numbers.
+  void check_numbers() {
+    static const std::vector<std::string> results{"output", "decode_", "state.", "final."}, constants{"input", "rotary.", "mup_vector", "slope_rate"};
+    const auto starts = [](const weft::tensor& t, const auto& list) {
+      return std::any_of(list.begin(), list.end(), [&](const auto& p) { return t.name.starts_with(p) && !t.name.ends_with(".weight"); });
+    };
+    for (const weft::tensor& t : file_.tensors()) {
+      if (starts(t, results) && t.name != "decode_input") continue;
+      for (const double v : numbers(t))
+        weft::require(!std::isnan(v), weft::errc::value, file_.name(), ": tensor ", t.name, ": expected numbers, got a NaN");
+      if (!starts(t, constants) && t.name != "decode_input") report_.parameters += t.count();
+    }
+  }
+
+  void compare_outputs(const std::string& name, const std::string& entry, const weft::array<T, 3>& y) {
+    std::vector<double> got;
+    for (index i = 0; i < y.size(); ++i) got.push_back(static_cast<double>(static_cast<R>(y.data()[i])));
+    compare_numbers(name, entry, got, numbers(file_.at(name)));
+  }
+  void compare_state(const std::string& prefix, const weft::any_state& state) {
+    const auto parts = state.parts();
+    const bool transposed = layer_.get().published_state_is_transposed();
+    for (const weft::tensor& stored : file_.tensors()) {
+      if (!stored.name.starts_with(prefix)) continue;
+      const std::string name = stored.name.substr(prefix.size());
+      const auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& t) { return t.name == name; });
+      weft::require(part != parts.end(), weft::errc::missing, file_.name(), ": tensor ", stored.name, ": this layer's state has no such part");
+      const index tokens = stored.shape.size() == 4 ? std::min(stored.shape[2], part->shape[2]) : 0;
+      compare_numbers(stored.name, "state." + name, published(parts, *part, transposed, tokens), stored_state(stored, *part));
+    }
+  }
+  void compare_numbers(const std::string& name, const std::string& entry, const std::vector<double>& got, const std::vector<double>& stored) {
+    weft::require(got.size() == stored.size(), weft::errc::shape, file_.name(), ": tensor ", name, ": expected ", got.size(), " elements, got ", stored.size());
+    comparison c{.name = name};
+    double squares = 0, differences = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const double d = std::abs(got[i] - stored[i]);
+      squares += stored[i] * stored[i];
+      differences += d * d;
+      if (!(d <= c.max_abs)) c.max_abs = d;
+    }
+    const double count = std::max<double>(1.0, static_cast<double>(got.size()));
+    c.rms = std::sqrt(squares / count);
+    c.rms_error = std::sqrt(differences / count);
+    if constexpr (sizeof(T) == 2) {
+      c.bound = 0.01 * c.rms;
+      c.holds = c.rms_error <= c.bound;
+    } else {
+      weft::require(errors_.contains(entry) && errors_[entry].contains("max_abs") && errors_[entry]["max_abs"].is_number() && errors_[entry].contains("rms") && errors_[entry]["rms"].is_number(),
+                    weft::errc::missing, file_.name(), ": metadata float32_error: expected max_abs and rms of ", entry);
+      c.bound = std::max(4.0 * errors_[entry]["max_abs"].get<double>(), 2e-5 * errors_[entry]["rms"].get<double>());
+      c.holds = c.max_abs <= c.bound;
+    }
+    report_.tensors.push_back(std::move(c));
+  }
+
+  const weft::tensor_file& file_;
+  weft::any_layer<T> layer_;
+  weft::array<T, 3> x_, y_, decode_x_, decode_y_;
+  weft::any_state state_, decoded_;
+  nlohmann::json errors_;
+  report report_;
+};
+
+}  // namespace layer_file

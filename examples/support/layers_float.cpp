@@ -1,0 +1,7 @@
+#include "layers.hpp"
+
+template <>
+const weft::layer_registry<float>& layers::known<float>() {
+  static const auto all = weft::standard_layers<float>();
+  return all;
+}
