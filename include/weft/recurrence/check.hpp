@@ -45,6 +45,8 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
   x.micro = M::axes.micro_steps ? mixer.micro_steps : 1;
   require(x.micro >= 1, errc::value, "micro_steps: expected at least 1, got ", x.micro);
 
+  require(!mixer.qk_l2norm || unit_keys<P>() > 0, errc::unsupported, "qk_l2norm: expected a policy with unit keys, got one without");
+
   bool timed = false, headed = false;
   for_each_member(in, [&](const auto& v, auto) {
     constexpr role r = std::remove_cvref_t<decltype(v)>::role;

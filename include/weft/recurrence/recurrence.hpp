@@ -36,6 +36,9 @@ struct recurrence {
   static_assert(has_axes<Policy>, "weft: a policy needs static constexpr weft::axes axes");
   static_assert(has_key_side<Policy>, "weft: a policy needs key_side<R>(const auto& in), which returns weft::key_terms<R>");
   static_assert(has_write<Policy>, "weft: a policy needs write<R>(const auto& in), which returns R");
+  static_assert(!Policy::axes.normalised || Policy::axes.erase == erase::none, "weft: a normaliser sums what is written; it needs axes without erase");
+  static_assert(Policy::axes.read == read::inclusive || (Policy::axes.erase == erase::none && !Policy::axes.normalised && !Policy::axes.micro_steps),
+                "weft: the exclusive read is defined for axes without erase, normaliser and micro-steps");
   static_assert(storage<T>, "weft: activations are stored as float, double, weft::bf16 or weft::fp16");
   static_assert(storage<StateReal>, "weft: a state is stored as float, double, weft::bf16 or weft::fp16");
 

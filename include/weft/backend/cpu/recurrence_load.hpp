@@ -166,6 +166,7 @@ class policy_source {
       R inverse[input_count<P>];
       [&]<std::size_t... I>(std::index_sequence<I...>) { ((inverse[I] = inverse_length<I>(std::get<I>(rows))), ...); }(all);
       const bool reads = !A.micro_steps || (row + t) % extents_.micro == extents_.micro - 1;
+      [[maybe_unused]] const bool decays = !A.micro_steps || (row + t) % extents_.micro == 0;
       const V scale(reads ? scale_ : R(0));
       V bonus(R(0));
 
@@ -176,7 +177,7 @@ class policy_source {
         keep(k.k).store(c.writers + at);
         if constexpr (traits::erases) keep(k.c).store(c.readers + at);
         if constexpr (traits::writers == 2) keep(k.p).store(c.writers + c.tokens * c.keys + at);
-        if constexpr (traits::channel) weft::exp(keep(k.g)).store(c.alpha + at);
+        if constexpr (traits::channel) (decays ? weft::exp(keep(k.g)) : V(R(1))).store(c.alpha + at);
         if constexpr (traits::exclusive) bonus = fma(keep(qs) * keep(k.u), keep(k.k), bonus);
       };
       index i = 0;

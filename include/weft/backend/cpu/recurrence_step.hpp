@@ -31,6 +31,22 @@ struct step_dots {
   }
 };
 
+// Puts the token's decay on its readers, so that the pass over the state multiplies only once for each.
+template <axes A, class R>
+WEFT_INLINE void decay_readers(const chunk<R>& c, int row) {
+  using traits = chunk_traits<A>;
+  constexpr int W = simd<R>::width;
+  if constexpr (traits::channel || traits::scalar) {
+    R* const q = c.readers + ((traits::erases ? c.tokens : 0) + row) * c.keys;
+    R* const e = c.readers + row * c.keys;
+    for (index i = 0; i < c.keys; i += W) {
+      const simd<R> alpha = traits::channel ? simd<R>::load(c.alpha + row * c.keys + i) : simd<R>(c.alpha[row]);
+      if constexpr (!traits::exclusive) (simd<R>::load(q + i) * alpha).store(q + i);
+      if constexpr (traits::erases && !traits::pre) (simd<R>::load(e + i) * alpha).store(e + i);
+    }
+  }
+}
+
 // Vectors columns of the state at s (rows ld apart), `count` of the last vector's lanes real (0: all).
 template <axes A, int Vectors, class R, class S>
 WEFT_INLINE void step_columns(const chunk<R>& c, int row, const step_dots<A, R>& dots, S* s, index ld, index key_dim, index column, index count, R* y) {
@@ -52,10 +68,8 @@ WEFT_INLINE void step_columns(const chunk<R>& c, int row, const step_dots<A, R>&
     const V qi(q[i]), ei(traits::erases ? e[i] : R(0));
     WEFT_UNROLL for (int x = 0; x < Vectors; ++x) {
       const V before = get(s + i * ld, x);
-      V after = before;
-      if constexpr (traits::channel || traits::scalar) after = before * decay_of(i);
-      if constexpr (traits::erases) read_c[x] = fma(ei, traits::pre ? before : after, read_c[x]);
-      read_q[x] = fma(qi, traits::exclusive ? before : after, read_q[x]);
+      if constexpr (traits::erases) read_c[x] = fma(ei, before, read_c[x]);
+      read_q[x] = fma(qi, before, read_q[x]);
     }
   }
   WEFT_UNROLL for (int x = 0; x < Vectors; ++x) {
@@ -83,6 +97,7 @@ void step_head(const chunk<R>& c, int rows, index key_dim, index value_dim, S* s
   constexpr int W = simd<R>::width, Vectors = 4;
   for (int row = 0; row < rows; ++row) {
     const step_dots<A, R> dots(c, row);
+    decay_readers<A>(c, row);
     index j = 0;
     for (; j + Vectors * W <= value_dim; j += Vectors * W) step_columns<A, Vectors>(c, row, dots, s + j, value_dim, key_dim, j, 0, y);
     for (; j + W <= value_dim; j += W) step_columns<A, 1>(c, row, dots, s + j, value_dim, key_dim, j, 0, y);
