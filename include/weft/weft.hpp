@@ -1,8 +1,20 @@
-// weft: sequence-mixing layers for C++20. This header is all of the CPU side that needs no package but xsimd.
+// weft: sequence-mixing layers for C++20. This header is all of the CPU side that needs no package but xsimd; whole
+// layers with their projections (weft/layer/registry.hpp) and the views in weft/interop need Eigen and stand apart.
 #pragma once
+#include "attention/append.hpp"
+#include "attention/attention.hpp"
+#include "attention/literal.hpp"
+#include "backend/cpu/attention.hpp"
 #include "backend/cpu/recurrence_scan.hpp"
 #include "backend/cpu/recurrence_step.hpp"
 #include "core/executor.hpp"
 #include "core/verbs.hpp"
+#include "io/safetensors.hpp"
+#include "io/safetensors_writer.hpp"
+#include "io/state_file.hpp"
+#include "layer/gates.hpp"
+#include "layer/norm.hpp"
+#include "layer/rotary.hpp"
+#include "layer/short_conv.hpp"
 #include "recurrence/all.hpp"
 #include "recurrence/literal.hpp"
