@@ -24,12 +24,6 @@ struct scan_job {
 
 namespace detail {
 
-template <class R>
-struct scan_split {
-  index head_groups = 1, column_groups = 1, panels = 1;
-  index heads_in(index heads, index group) const { return heads * (group + 1) / head_groups - heads * group / head_groups; }
-};
-
 template <axes A, recurrence_tile X, int Key, class R>
 class scan_engine {
   using traits = chunk_traits<A>;
@@ -145,28 +139,34 @@ void scan_chunks(cpu& executor, const scan_job<R>& job) {
   detail::scan_engine<A, tile_for<R>(A.erase, 0), 0, R>(executor, job);
 }
 
+// The job of one call; it refers to `policy`, which must outlive it.
+template <class P, class T, class S>
+scan_job<accumulate_t<T>> job_of(const policy_source<P, T, S>& policy, const recurrence<P, T, S>& mixer, const recurrence_extents& x,
+                                 recurrent_state<S>& state, std::span<const index> cu) {
+  using R = accumulate_t<T>;
+  return {.source = policy.source(),
+          .extents = x,
+          .cu_seqlens = cu,
+          .state = state.matrix.data(),
+          .normaliser = state.normaliser.data(),
+          .load_state = [](const void* from, index at, index n, R* to) {
+            const S* p = static_cast<const S*>(from) + at;
+            for (index i = 0; i < n; ++i) to[i] = static_cast<R>(p[i]);
+          },
+          .store_state = [](void* to, index at, index n, const R* from) {
+            S* p = static_cast<S*>(to) + at;
+            for (index i = 0; i < n; ++i) p[i] = static_cast<S>(from[i]);
+          },
+          .epsilon = static_cast<R>(mixer.normaliser_eps),
+          .inputs = static_cast<index>(input_count<P>)};
+}
+
 template <class P, class T, class S>
 void run_scan(cpu& executor, const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in, recurrent_state<S>& state,
               const typename recurrence<P, T, S>::outputs& out, std::span<const index> cu) {
-  using R = accumulate_t<T>;
   const recurrence_extents x = check_recurrence(mixer, in, state, out, cu);
-  const policy_source<P, T, S> source(mixer, in, out, x);
-  scan_chunks<P::axes, R>(executor, scan_job<R>{
-      .source = source.source(),
-      .extents = x,
-      .cu_seqlens = cu,
-      .state = state.matrix.data(),
-      .normaliser = state.normaliser.data(),
-      .load_state = [](const void* from, index at, index n, R* to) {
-        const S* p = static_cast<const S*>(from) + at;
-        for (index i = 0; i < n; ++i) to[i] = static_cast<R>(p[i]);
-      },
-      .store_state = [](void* to, index at, index n, const R* from) {
-        S* p = static_cast<S*>(to) + at;
-        for (index i = 0; i < n; ++i) p[i] = static_cast<S>(from[i]);
-      },
-      .epsilon = static_cast<R>(mixer.normaliser_eps),
-      .inputs = static_cast<index>(input_count<P>)});
+  const policy_source<P, T, S> policy(mixer, in, out, x);
+  scan_chunks<P::axes>(executor, job_of(policy, mixer, x, state, cu));
 }
 
 }  // namespace WEFT_ISA
