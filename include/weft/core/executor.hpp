@@ -1,6 +1,8 @@
 // The executor `cpu`: who runs the pieces of a call, and the scratch memory they use.
 #pragma once
 #include <concepts>
+#include <string>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -24,12 +26,11 @@ class task_ref {
   void (*call_)(void*, index, int);
 };
 
-// Anything that runs f(i, worker) for i in [0, n), worker in [0, workers()), no two calls at once with one worker number,
-// and returns when all are done.
+// Anything that runs f(i, worker) for i in [0, n), no two calls at once with one worker number, and returns when all are
+// done. Worker numbers are below pool.workers(), or below the machine's threads for a pool that does not tell.
 template <class P>
 concept thread_pool = requires(P& pool, index n, task_ref f) {
   pool.parallel_for(n, f);
-  { pool.workers() } -> std::convertible_to<int>;
 };
 
 // Memory that a caller of several verbs keeps between them: blocks that grow once and are used again in the same order.
@@ -73,9 +74,12 @@ class cpu {
   cpu() : scratch_(1) {}
   template <class Pool>
   explicit cpu(Pool& pool) : pool_(&pool) {
-    static_assert(thread_pool<Pool>, "weft: a pool needs parallel_for(n, f), which calls f(i, worker), and workers()");
+    static_assert(thread_pool<Pool>, "weft: a pool needs parallel_for(n, f), which calls f(i, worker)");
     run_ = [](void* p, index n, task_ref f) { static_cast<Pool*>(p)->parallel_for(n, f); };
-    scratch_.resize(static_cast<std::size_t>(pool.workers() > 0 ? pool.workers() : 1));
+    int count = 0;
+    if constexpr (requires { { pool.workers() } -> std::convertible_to<int>; }) count = pool.workers();
+    else count = static_cast<int>(std::thread::hardware_concurrency());
+    scratch_.resize(static_cast<std::size_t>(count > 0 ? count : 1));
   }
 
   int workers() const { return static_cast<int>(scratch_.size()); }
@@ -91,7 +95,11 @@ class cpu {
   void reserve(std::size_t bytes) {
     for (auto& s : scratch_) s.reserve(bytes);
   }
-  std::byte* scratch(int worker) { return scratch_[static_cast<std::size_t>(worker)].data(); }
+  std::byte* scratch(int worker) {
+    if (worker < 0 || worker >= workers())
+      throw error(errc::value, "weft: parallel_for: expected worker numbers below " + std::to_string(workers()) + ", got " + std::to_string(worker));
+    return scratch_[static_cast<std::size_t>(worker)].data();
+  }
   weft::temporaries& temporaries() { return temporaries_; }
 
  private:

@@ -75,6 +75,14 @@ void step(Executor&& executor, const M& mixer, const inputs_t<M>& in, S& state, 
   run_step(executor, mixer, in, state, out);
 }
 
+// Gradients of everything that the scan read, the initial state included: vjp(executor, mixer, inputs, tape, cotangents,
+// gradients). An engine that has them defines run_vjp.
+template <class Executor, class M, class... Rest>
+void vjp(Executor&& executor, const M& mixer, Rest&&... rest) {
+  static_assert(requires { run_vjp(executor, mixer, rest...); }, "weft: this mixer has no gradients on this executor");
+  run_vjp(executor, mixer, rest...);
+}
+
 // The specification: token by token in plain scalar code, in the accumulating type. Slow; what everything else is tested by.
 template <class M, class S>
 void literal(const M& mixer, const inputs_t<M>& in, S& state, const outputs_t<M>& out, std::span<const index> cu_seqlens = {}) {
