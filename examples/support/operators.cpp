@@ -1,0 +1,43 @@
+#include "operators.hpp"
+
+#include <algorithm>
+
+namespace ops {
+
+mode parse_mode(std::string_view word) {
+  if (word == "scan") return mode::scan;
+  if (word == "literal") return mode::literal;
+  if (word == "step") return mode::step;
+  if (word == "split") return mode::split;
+  weft::fail(weft::errc::unsupported, "--mode: expected literal, scan, step or split, got ", word);
+}
+
+std::span<const op> all_operators() {
+  static const std::vector<op> all = [] {
+    std::vector<op> list;
+    for (auto family : {linear_operators, gated_operators, delta_operators, low_rank_operators, attention_operators, layer_operators}) {
+      auto rows = family();
+      std::move(rows.begin(), rows.end(), std::back_inserter(list));
+    }
+    return list;
+  }();
+  return all;
+}
+
+const op& find_operator(std::string_view name) {
+  const auto all = all_operators();
+  const auto at = std::find_if(all.begin(), all.end(), [&](const op& o) { return o.name == name; });
+  if (at != all.end()) return *at;
+  std::string known;
+  for (const op& o : all) known += (known.empty() ? "" : ", ") + std::string(o.name);
+  weft::fail(weft::errc::unsupported, "operator not known: expected one of ", known, ", got ", name);
+}
+
+results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu) {
+  options.refuse_unknown(which.name, which.options);
+  if (how != mode::scan && !which.has_state)
+    throw no_meaning("weft: --mode: " + std::string(which.name) + " carries no state from token to token, so only scan means something");
+  return which.run({tensor_reader(tensors), options, how, cpu});
+}
+
+}  // namespace ops

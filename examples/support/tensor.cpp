@@ -1,0 +1,26 @@
+#include "tensor.hpp"
+
+namespace ops {
+
+tensor_map tensors_of(const weft::tensor_file& file) {
+  tensor_map all;
+  for (const weft::tensor& t : file.tensors()) all.emplace(t.name, t);
+  return all;
+}
+
+const weft::tensor& tensor_reader::get(std::string_view name) const {
+  const auto at = tensors_.find(name);
+  weft::require(at != tensors_.end(), weft::errc::missing, name, ": expected a tensor of this name, got none");
+  return at->second;
+}
+
+std::vector<index> tensor_reader::cu_seqlens(index batch, index time) const {
+  if (!has("cu_seqlens")) return {};
+  const weft::array<index, 1> given = array<index, 1>("cu_seqlens");
+  weft::require(given.size() > 0, weft::errc::sequence, "cu_seqlens: expected at least one offset, got none");
+  std::vector<index> cu(given.data(), given.data() + given.size());
+  weft::check::sequences(cu, batch, time);
+  return cu;
+}
+
+}  // namespace ops
