@@ -31,23 +31,23 @@ struct delta_net {
   using real = accumulate_t<T>;
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
-  using state_type = layer_state<T>;
+  using state_type = layer_state<real>;
 
   delta_net_options options{};
   projection<T> qkv{};             // all q heads, then all k, then all v
-  array<T, 2> conv{};              // [channels of qkv, taps]
+  array<real, 2> conv{};            // [channels of qkv, taps]
   projection<T> b{};               // [value_heads]
   low_rank_projection<T> a{}, z{};   // a: [value_heads], or [value_heads * key_dim] for a decay of every key channel
   decay_gate<real> decay{};
-  array<T, 1> norm{};              // [value_dim]
+  array<real, 1> norm{};            // [value_dim]
   projection<T> out{};
 
   index hidden() const { return out.outputs(); }
   index taps() const { return conv.extent(1); }
   bool channel_decay() const { return a.outputs() != options.value_heads; }
   state_type state(const shape& s) const {
-    return {{array<T, 3>({s.batch, taps() - 1, qkv.outputs()})},
-            gated_delta_rule<T>{}.state({.batch = s.batch, .heads = options.value_heads, .key_dim = options.key_dim, .value_dim = options.value_dim})};
+    return {{array<real, 3>({s.batch, taps() - 1, qkv.outputs()})},
+            gated_delta_rule<real>{}.state({.batch = s.batch, .heads = options.value_heads, .key_dim = options.key_dim, .value_dim = options.value_dim})};
   }
   void check_state(const state_type& s, index sequences) const {
     check_part("conv", s.conv.inputs, std::array{sequences, taps() - 1, qkv.outputs()});
@@ -60,31 +60,31 @@ struct delta_net {
 inline namespace WEFT_ISA {
 
 template <storage T>
-void forward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, layer_state<T>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
+void forward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
   using R = accumulate_t<T>;
   const auto& [hk, hv, dk, dv, norm_eps, gate, beta_factor] = l.options;
   const index B = x.extent[0], n = x.extent[1];
   temporaries::scope memory(executor.temporaries());
-  const auto raw = memory.take<T>(B, n, l.qkv.outputs()), mixed = memory.take<T>(B, n, l.qkv.outputs());
-  const auto z = memory.take<T>(B, n, hv * dv), o = memory.take<T>(B, n, hv * dv);
+  const auto raw = memory.take<R>(B, n, l.qkv.outputs()), mixed = memory.take<R>(B, n, l.qkv.outputs());
+  const auto z = memory.take<R>(B, n, hv * dv), o = memory.take<R>(B, n, hv * dv);
   const auto beta = memory.take<R>(B, n, hv), g = memory.take<R>(B, n, l.a.outputs());
 
   project<T>(executor, l.qkv, x, raw);
   project<T>(executor, l.z, x, z);
   project<T>(executor, l.b, x, beta);
   project<T>(executor, l.a, x, g);
-  fold(executor, short_conv<T>{.taps = l.taps(), .activation = activation::silu}, {.x = raw, .weight = l.conv}, state.conv, {.o = mixed}, call);
+  fold(executor, short_conv<R>{.taps = l.taps(), .activation = activation::silu}, {.x = raw, .weight = l.conv}, state.conv, {.o = mixed}, call);
   writing_strength(executor, beta, beta_factor);
   decay(executor, l.decay, g);
 
   const auto q = heads_of(mixed, 0, hk, dk), k = heads_of(mixed, hk * dk, hk, dk), v = heads_of(mixed, 2 * hk * dk, hv, dv);
   const auto read = heads_of(o, 0, hv, dv);
   if (l.channel_decay())
-    fold(executor, kda<T>{.qk_l2norm = true}, {.q = q, .k = k, .v = v, .g = heads_of(g, 0, hv, dk), .beta = beta}, state.recurrent, {.o = read}, call);
+    fold(executor, kda<R>{.qk_l2norm = true}, {.q = q, .k = k, .v = v, .g = heads_of(g, 0, hv, dk), .beta = beta}, state.recurrent, {.o = read}, call);
   else
-    fold(executor, gated_delta_rule<T>{.qk_l2norm = true}, {.q = q, .k = k, .v = v, .g = g, .beta = beta}, state.recurrent, {.o = read}, call);
+    fold(executor, gated_delta_rule<R>{.qk_l2norm = true}, {.q = q, .k = k, .v = v, .g = g, .beta = beta}, state.recurrent, {.o = read}, call);
 
-  rms_norm_gated<T>(executor, read, heads_of(z, 0, hv, dv), l.norm, read, {.eps = norm_eps, .gate = gate});
+  rms_norm_gated<R>(executor, read, heads_of(z, 0, hv, dv), l.norm, read, {.eps = norm_eps, .gate = gate});
   project<T>(executor, l.out, o, y);
 }
 

@@ -23,7 +23,7 @@ delta_net<T> finish_delta_net(delta_net<T> l, const parameters<T>& p, const delt
   const auto& o = l.options;
   require(o.value_heads % o.key_heads == 0, errc::heads, p.file().name(), ": expected key heads that divide ", o.value_heads, " value heads, got ", o.key_heads);
   l.conv = load_taps(p, "conv1d.weight", l.qkv.outputs());
-  l.norm = load<1>(p, std::string(names.norm) + ".weight", {o.value_dim});
+  l.norm = load_wide(p, std::string(names.norm) + ".weight", o.value_dim);
   l.out = load_projection(p, names.out, l.qkv.inputs(), o.value_heads * o.value_dim);
   return l;
 }

@@ -3,6 +3,8 @@
 //
 //   weft::scan(cpu, layer, {.x = x}, state, {.y = y});      x, y [batch, time, hidden]
 //
+// A layer of 16-bit storage has 16-bit weights, inputs and outputs; what lies between its parts, and its state, is float.
+//
 // A layer type has hidden(), state(shape), check_state(state, sequences) and a function, found by its argument's type,
 // forward(cpu&, layer, x, state, y, call): the paper's dataflow over one piece.
 #pragma once
@@ -34,10 +36,10 @@ struct hidden_outputs {
 
 // The state of a layer around a recurrence: the convolution's inputs and the recurrent matrices, either absent where a layer
 // lacks it.
-template <storage T>
+template <class R>
 struct layer_state {
-  conv_state<T> conv;
-  recurrent_state<accumulate_t<T>> recurrent;
+  conv_state<R> conv;
+  recurrent_state<R> recurrent;
 
   auto parts() { return std::tuple{part{"conv", conv.inputs}, part{"recurrent", recurrent.matrix}}; }
   auto parts() const { return std::tuple{part{"conv", conv.inputs}, part{"recurrent", recurrent.matrix}}; }

@@ -12,16 +12,16 @@ struct lfm2_conv {
   using storage_type = T;
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
-  using state_type = layer_state<T>;
+  using state_type = layer_state<accumulate_t<T>>;
 
   projection<T> in{};            // B | C | u
-  array<T, 2> conv{};            // [hidden, taps]
-  array<T, 1> conv_bias{};       // optional
+  array<accumulate_t<T>, 2> conv{};            // [hidden, taps]
+  array<accumulate_t<T>, 1> conv_bias{};       // optional
   projection<T> out{};
 
   index hidden() const { return out.outputs(); }
   index taps() const { return conv.extent(1); }
-  state_type state(const shape& s) const { return {{array<T, 3>({s.batch, taps() - 1, hidden()})}, {}}; }
+  state_type state(const shape& s) const { return {{array<accumulate_t<T>, 3>({s.batch, taps() - 1, hidden()})}, {}}; }
   void check_state(const state_type& s, index sequences) const { check_part("conv", s.conv.inputs, std::array{sequences, taps() - 1, hidden()}); }
 };
 
@@ -30,16 +30,17 @@ struct lfm2_conv {
 inline namespace WEFT_ISA {
 
 template <storage T>
-void forward(cpu& executor, const lfm2_conv<T>& l, view<const T, 3> x, layer_state<T>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
+void forward(cpu& executor, const lfm2_conv<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
+  using R = accumulate_t<T>;
   const index B = x.extent[0], n = x.extent[1], hidden = l.hidden();
   temporaries::scope memory(executor.temporaries());
-  const auto projected = memory.take<T>(B, n, 3 * hidden), mixed = memory.take<T>(B, n, hidden);
+  const auto projected = memory.take<R>(B, n, 3 * hidden), mixed = memory.take<R>(B, n, hidden);
 
   project<T>(executor, l.in, x, projected);
   const auto b = projected.slice(2, 0, hidden), c = projected.slice(2, hidden, hidden), u = projected.slice(2, 2 * hidden, hidden);
-  multiply<T>(executor, b, u, activation::none, u);
-  fold(executor, short_conv<T>{.taps = l.taps()}, {.x = u, .weight = l.conv, .bias = l.conv_bias}, state.conv, {.o = mixed}, call);
-  multiply<T>(executor, c, mixed, activation::none, mixed);
+  multiply<R>(executor, b, u, activation::none, u);
+  fold(executor, short_conv<R>{.taps = l.taps()}, {.x = u, .weight = l.conv, .bias = l.conv_bias}, state.conv, {.o = mixed}, call);
+  multiply<R>(executor, c, mixed, activation::none, mixed);
   project<T>(executor, l.out, mixed, y);
 }
 
@@ -52,7 +53,7 @@ lfm2_conv<T> load_lfm2_conv(const parameters<T>& p) {
           hidden, ", ", l.out.inputs(), "]");
   l.in = load_projection(p, "in_proj", 3 * hidden, hidden);
   l.conv = load_taps(p, "conv.weight", hidden);
-  if (p.find("conv.bias")) l.conv_bias = load<1>(p, "conv.bias", {hidden});
+  if (p.find("conv.bias")) l.conv_bias = load_wide(p, "conv.bias", hidden);
   return l;
 }
 

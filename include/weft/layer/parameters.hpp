@@ -52,6 +52,13 @@ array<T, R> load(const parameters<T>& p, std::string_view name, std::array<index
   return to_array<T, R>(detail::expect_tensor(p, name, shape));
 }
 
+template <storage T, int R>
+array<accumulate_t<T>, R> widen(const array<T, R>& narrow) {
+  array<accumulate_t<T>, R> wide(narrow.extent());
+  for (index i = 0; i < narrow.size(); ++i) wide.data()[i] = static_cast<accumulate_t<T>>(narrow.data()[i]);
+  return wide;
+}
+
 // So many numbers of any shape, as a vector.
 template <storage T>
 array<T, 1> load_vector(const parameters<T>& p, std::string_view name, index count) {
@@ -61,22 +68,19 @@ array<T, 1> load_vector(const parameters<T>& p, std::string_view name, index cou
   return to_array<T, 1>(t);
 }
 
-// The same in the accumulating type: what gates and constants of heads are kept in.
+// The same in the accumulating type: what everything but projections is kept in.
 template <storage T>
 array<accumulate_t<T>, 1> load_wide(const parameters<T>& p, std::string_view name, index count) {
-  const array<T, 1> narrow = load_vector(p, name, count);
-  array<accumulate_t<T>, 1> wide({count});
-  for (index i = 0; i < count; ++i) wide(i) = static_cast<accumulate_t<T>>(narrow(i));
-  return wide;
+  return widen(load_vector(p, name, count));
 }
 
-// The taps of a depthwise convolution, stored [channels, 1, taps], as [channels, taps].
+// The taps of a depthwise convolution, stored [channels, 1, taps], as [channels, taps] in the accumulating type.
 template <storage T>
-array<T, 2> load_taps(const parameters<T>& p, std::string_view name, index channels) {
+array<accumulate_t<T>, 2> load_taps(const parameters<T>& p, std::string_view name, index channels) {
   tensor t = detail::expect_tensor(p, name, std::array{channels, index{1}, any_extent});
   require(t.shape[2] >= 1, errc::shape, p.file().name(), ": tensor ", io::quoted(t.name), ": expected at least one tap, got none");
   t.shape = {channels, t.shape[2]};
-  return to_array<T, 2>(t);
+  return widen(to_array<T, 2>(t));
 }
 
 // name.weight [out, in] and, where there is one, name.bias [out].

@@ -71,30 +71,25 @@ const_row_map<accumulate_t<T>> widened(const T* p, index rows, index columns, in
 inline constexpr index product_rows = 192;
 inline constexpr index product_columns(index rows) { return rows <= 8 ? 64 : 256; }
 
-}  // namespace detail
-
-// x [B, T, in], y [B, T, out], both with any strides between rows. O(B T in out).
-// Throws errc::shape, errc::missing, errc::overlap.
-template <storage T>
-void project(cpu& executor, const projection<T>& p, std::type_identity_t<view<const T, 3>> x, const std::type_identity_t<output<T, 3>>& out) {
+template <storage T, storage X>
+void project_rows(cpu& executor, const projection<T>& p, view<const X, 3> x, const output<T, 3>& out) {
   using R = accumulate_t<T>;
-  constexpr bool narrow = !std::is_same_v<T, R>;
   const index in = p.inputs(), columns = p.outputs();
   check::tensor("x", x, {x.extent[0], x.extent[1], in}, false, true);
   out.visit([&](auto y) {
     using Out = typename decltype(y)::element;
     check::tensor("y", y, {x.extent[0], x.extent[1], columns}, false, true);
     check::no_overlap("y", y, "x", x);
-    if (detail::rows_run_on(x) && detail::rows_run_on(y)) {
-      x = detail::as_one_row_block(x);
-      y = detail::as_one_row_block(y);
+    if (rows_run_on(x) && rows_run_on(y)) {
+      x = as_one_row_block(x);
+      y = as_one_row_block(y);
     }
-    const index rows = x.extent[1], block_rows = std::min(rows, detail::product_rows), block_columns = std::min(columns, detail::product_columns(rows));
+    const index rows = x.extent[1], block_rows = std::min(rows, product_rows), block_columns = std::min(columns, product_columns(rows));
     if (rows == 0 || columns == 0 || x.extent[0] == 0) return;
     const index down = (rows + block_rows - 1) / block_rows, across = (columns + block_columns - 1) / block_columns;
     const auto room = [&](arena memory) {
-      R* const wide_x = memory.take<R>(narrow ? block_rows * in : 0);
-      R* const wide_w = memory.take<R>(narrow ? block_columns * in : 0);
+      R* const wide_x = memory.take<R>(std::is_same_v<X, R> ? 0 : block_rows * in);
+      R* const wide_w = memory.take<R>(std::is_same_v<T, R> ? 0 : block_columns * in);
       R* const wide_y = memory.take<R>(std::is_same_v<Out, R> ? 0 : block_rows * block_columns);
       return std::tuple{wide_x, wide_w, wide_y, memory.used()};
     };
@@ -104,10 +99,10 @@ void project(cpu& executor, const projection<T>& p, std::type_identity_t<view<co
       const index m = std::min(block_rows, rows - r), n = std::min(block_columns, columns - c);
       R *wide_x, *wide_w, *wide_y;
       std::tie(wide_x, wide_w, wide_y, std::ignore) = room(arena(executor.scratch(worker)));
-      const auto left = detail::widened(&x(b, r, 0), m, in, x.stride[1], wide_x);
-      const auto right = detail::widened(&p.weight(c, 0), n, in, in, wide_w);
+      const auto left = widened(&x(b, r, 0), m, in, x.stride[1], wide_x);
+      const auto right = widened(&p.weight(c, 0), n, in, in, wide_w);
       const auto product = [&](R* to, index stride) {
-        detail::row_map<R> result(to, m, n, Eigen::OuterStride<>(stride));
+        row_map<R> result(to, m, n, Eigen::OuterStride<>(stride));
         if (in == 0) result.setZero();
         else result.noalias() = left * right.transpose();
         if (!p.bias.null())
@@ -125,11 +120,25 @@ void project(cpu& executor, const projection<T>& p, std::type_identity_t<view<co
   });
 }
 
+}  // namespace detail
+
+// x [B, T, in], y [B, T, out], each of the storage or the accumulating type, with any strides between rows. O(B T in out).
+// Throws errc::shape, errc::missing, errc::overlap.
+template <storage T>
+void project(cpu& executor, const projection<T>& p, std::type_identity_t<view<const T, 3>> x, const std::type_identity_t<output<T, 3>>& y) {
+  detail::project_rows<T, T>(executor, p, x, y);
+}
+template <storage T>
+  requires(!std::is_same_v<T, accumulate_t<T>>)
+void project(cpu& executor, const projection<T>& p, std::type_identity_t<view<const accumulate_t<T>, 3>> x, const std::type_identity_t<output<T, 3>>& y) {
+  detail::project_rows<T, accumulate_t<T>>(executor, p, x, y);
+}
+
 template <storage T>
 void project(cpu& executor, const low_rank_projection<T>& p, std::type_identity_t<view<const T, 3>> x, const std::type_identity_t<output<T, 3>>& y) {
   if (p.down.weight.null()) return project(executor, p.up, x, y);
   temporaries::scope memory(executor.temporaries());
-  const auto middle = memory.take<T>(x.extent[0], x.extent[1], p.down.outputs());
+  const auto middle = memory.take<accumulate_t<T>>(x.extent[0], x.extent[1], p.down.outputs());
   project<T>(executor, p.down, x, middle);
   project<T>(executor, p.up, middle, y);
 }

@@ -1,9 +1,9 @@
-// A causal depthwise convolution on the CPU: work is split over sequences and blocks of channels; in a block, token after
-// token, so that memory is read and written in order and the earlier taps' rows still lie in L1.
+// A causal depthwise convolution on the CPU: work is split over sequences and blocks of channels. In a block a few tokens
+// at a time are widened into rows of scratch memory, once for all taps; from there every vector of weights and inputs is
+// loaded once for four tokens. The rows' stride is no power of two: x and o often have one, and would share cache sets.
 #pragma once
 #include <algorithm>
 #include <span>
-#include <tuple>
 #include <type_traits>
 
 #include "elementwise.hpp"
@@ -11,45 +11,69 @@
 namespace weft {
 inline namespace WEFT_ISA {
 
-inline constexpr index conv_block = 512;  // channels: the rows and taps of a block fill half of the smallest L1
+inline constexpr index conv_channels = 256;               // of a block
+inline constexpr index conv_stride = conv_channels + 16;  // between rows of scratch
+inline constexpr index conv_tokens = 8;                   // widened at a time
 
-// Tokens [begin, end) of a row of a batch, and the inputs before them.
-template <class T>
-struct conv_sequence {
-  const T* x;         // the first token
-  index stride;       // between tokens
-  T* kept;            // the taps - 1 inputs before it [taps - 1, channels], oldest first
-  index taps, channels, time;
+// The scratch memory of a block: weights and bias, and the inputs that the next tokens read.
+template <class R>
+struct conv_scratch {
+  R* weight;  // [taps][conv_stride]
+  R* bias;
+  R* rows;    // [taps - 1 + conv_tokens][conv_stride], the oldest input first
 
-  // Input t, from the kept ones before 0.
-  WEFT_INLINE const T* row(index t) const { return t >= 0 ? x + t * stride : kept + (taps - 1 + t) * channels; }
-  // Keeps the last taps - 1 inputs of the channels [first, first + count).
-  void keep_last(index first, index count) const {
-    for (index i = 0; time > 0 && i < taps - 1; ++i)  // ascending: a row moves only towards the front
-      std::copy_n(row(time - taps + 1 + i) + first, count, kept + i * channels + first);
+  conv_scratch(arena& memory, index taps)
+      : weight(memory.take<R>(taps * conv_stride)), bias(memory.take<R>(conv_stride)), rows(memory.take<R>((taps - 1 + conv_tokens) * conv_stride)) {}
+  static std::size_t bytes(index taps) {
+    arena memory;
+    conv_scratch(memory, taps);
+    return memory.used();
   }
 };
 
-// o[t] = finish(bias + sum of the last taps inputs) for channels [first, first + count); weight [taps][conv_block] and
-// bias [conv_block] start at `first`. W taps at compile time, or 0 for s.taps.
-template <int W, class T, class Out, class Finish>
-void conv_tokens(const conv_sequence<T>& s, const accumulate_t<T>* weight, const accumulate_t<T>* bias, Out* o, index o_stride, index first,
-                 index count, Finish&& finish) {
+// Widens `count` numbers; the rest of the last vector is zero.
+template <class T>
+WEFT_INLINE void widen_row(const T* from, index count, accumulate_t<T>* to) {
   using R = accumulate_t<T>;
-  for (index t = 0; t < s.time; ++t) {
-    const T* row[W > 0 ? W : 1];
-    if constexpr (W > 0)
-      for (index j = 0; j < W; ++j) row[j] = s.row(t - W + 1 + j) + first;
-    for_lanes<R>(count, [&](index c, auto lane) {
-      simd<R> y = simd<R>::load(bias + c);
-      if constexpr (W > 0) {
-        WEFT_UNROLL for (int j = 0; j < W; ++j) y = fma(simd<R>::load(weight + j * conv_block + c), get(row[j] + c, lane), y);
-      } else {
-        for (index j = 0; j < s.taps; ++j) y = fma(simd<R>::load(weight + j * conv_block + c), get(s.row(t - s.taps + 1 + j) + first + c, lane), y);
-      }
-      put(o + t * o_stride + first + c, finish(y), lane);
-    });
-  }
+  for_lanes<R>(count, [&](index c, auto lane) { get(from + c, lane).store(to + c); });
+}
+
+// N tokens that start at scratch row `first`; W taps.
+template <int W, int N, class R, class Out, class Finish>
+void convolve_rows(const conv_scratch<R>& s, index first, index count, Out* o, index o_stride, Finish&& finish) {
+  const R* const rows = s.rows + first * conv_stride;
+  for_lanes<R>(count, [&](index c, auto lane) {
+    simd<R> w[W], y[N];
+    WEFT_UNROLL for (int j = 0; j < W; ++j) w[j] = simd<R>::load(s.weight + j * conv_stride + c);
+    WEFT_UNROLL for (int n = 0; n < N; ++n) y[n] = simd<R>::load(s.bias + c);
+    WEFT_UNROLL for (int i = 0; i < W + N - 1; ++i) {
+      const simd<R> x = simd<R>::load(rows + i * conv_stride + c);
+      WEFT_UNROLL for (int n = 0; n < N; ++n)
+        if (i >= n && i - n < W) y[n] = fma(w[i - n], x, y[n]);
+    }
+    WEFT_UNROLL for (int n = 0; n < N; ++n) put(o + n * o_stride + c, finish(y[n]), lane);
+  });
+}
+
+// One token, any number of taps.
+template <class R, class Out, class Finish>
+void convolve_row(const conv_scratch<R>& s, index first, index taps, index count, Out* o, Finish&& finish) {
+  for_lanes<R>(count, [&](index c, auto lane) {
+    simd<R> y = simd<R>::load(s.bias + c);
+    for (index j = 0; j < taps; ++j) y = fma(simd<R>::load(s.weight + j * conv_stride + c), simd<R>::load(s.rows + (first + j) * conv_stride + c), y);
+    put(o + c, finish(y), lane);
+  });
+}
+
+// `tokens` new rows lie in scratch behind the taps - 1 older ones; W taps, or 0 for any number.
+template <int W, class R, class Out, class Finish>
+void convolve_tokens(const conv_scratch<R>& s, index taps, index tokens, index count, Out* o, index o_stride, Finish&& finish) {
+  index n = 0;
+  if constexpr (W > 0)
+    for (; n + 4 <= tokens; n += 4) convolve_rows<W, 4>(s, n, count, o + n * o_stride, o_stride, finish);
+  for (; n < tokens; ++n)
+    if constexpr (W > 0) convolve_rows<W, 1>(s, n, count, o + n * o_stride, o_stride, finish);
+    else convolve_row(s, n, taps, count, o + n * o_stride, finish);
 }
 
 // x [B, T, D], weight [D, W], bias [D] or null, kept [N, W - 1, D] -> o; `finish` maps a vector of sums to outputs.
@@ -57,32 +81,42 @@ template <class T, class Out, class Finish>
 void convolve(cpu& executor, view<const T, 3> x, view<const T, 2> weight, view<const T, 1> bias, view<T, 3> kept, view<Out, 3> o,
               std::span<const index> cu, Finish&& finish) {
   using R = accumulate_t<T>;
-  const index channels = x.extent[2], taps = weight.extent[1], blocks = (channels + conv_block - 1) / conv_block;
-  const auto copies = [&](arena memory) {
-    R* const w = memory.take<R>(taps * conv_block);
-    R* const b = memory.take<R>(conv_block);
-    return std::tuple{w, b, memory.used()};
-  };
-  executor.reserve(std::get<2>(copies(arena())));
+  const index channels = x.extent[2], taps = weight.extent[1], blocks = (channels + conv_channels - 1) / conv_channels;
+  executor.reserve(conv_scratch<R>::bytes(taps));
   executor.parallel_for(kept.extent[0] * blocks, [&](index task, int worker) {
-    const index n = task / blocks, first = task % blocks * conv_block, count = std::min(conv_block, channels - first);
+    const index n = task / blocks, first = task % blocks * conv_channels, count = std::min(conv_channels, channels - first);
     const index row = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)];
-    const index end = cu.empty() ? x.extent[1] : cu[static_cast<std::size_t>(n) + 1];
-    const conv_sequence<T> s{x.data + row * x.stride[0] + begin * x.stride[1], x.stride[1], kept.data + n * kept.stride[0], taps, channels, end - begin};
-    R* const w = std::get<0>(copies(arena(executor.scratch(worker))));
-    R* const b = std::get<1>(copies(arena(executor.scratch(worker))));
-    for (index c = 0; c < conv_block; ++c) {
-      b[c] = c < count && !bias.null() ? static_cast<R>(bias(first + c)) : R(0);
-      for (index j = 0; j < taps; ++j) w[j * conv_block + c] = c < count ? static_cast<R>(weight(first + c, j)) : R(0);
+    const index time = (cu.empty() ? x.extent[1] : cu[static_cast<std::size_t>(n) + 1]) - begin;
+    if (time == 0) return;
+    arena memory(executor.scratch(worker));
+    const conv_scratch<R> s(memory, taps);
+    std::fill_n(s.weight, taps * conv_stride, R(0));
+    std::fill_n(s.bias, conv_stride, R(0));
+    for (index c = 0; c < count; ++c) {
+      if (!bias.null()) s.bias[c] = static_cast<R>(bias(first + c));
+      for (index j = 0; j < taps; ++j) s.weight[j * conv_stride + c] = static_cast<R>(weight(first + c, j));
     }
-    Out* const to = o.data + row * o.stride[0] + begin * o.stride[1];
-    switch (taps) {
-      case 2: conv_tokens<2>(s, w, b, to, o.stride[1], first, count, finish); break;
-      case 3: conv_tokens<3>(s, w, b, to, o.stride[1], first, count, finish); break;
-      case 4: conv_tokens<4>(s, w, b, to, o.stride[1], first, count, finish); break;
-      default: conv_tokens<0>(s, w, b, to, o.stride[1], first, count, finish);
+    T* const before = kept.data + n * kept.stride[0] + first;
+    const T* const in = x.data + row * x.stride[0] + begin * x.stride[1] + first;
+    Out* const out = o.data + row * o.stride[0] + begin * o.stride[1] + first;
+    for (index i = 0; i < taps - 1; ++i) widen_row(before + i * channels, count, s.rows + i * conv_stride);
+
+    for (index t = 0; t < time; t += conv_tokens) {
+      const index tokens = std::min(conv_tokens, time - t);
+      for (index i = 0; i < tokens; ++i) widen_row(in + (t + i) * x.stride[1], count, s.rows + (taps - 1 + i) * conv_stride);
+      Out* const to = out + t * o.stride[1];
+      switch (taps) {
+        case 2: convolve_tokens<2>(s, taps, tokens, count, to, o.stride[1], finish); break;
+        case 3: convolve_tokens<3>(s, taps, tokens, count, to, o.stride[1], finish); break;
+        case 4: convolve_tokens<4>(s, taps, tokens, count, to, o.stride[1], finish); break;
+        default: convolve_tokens<0>(s, taps, tokens, count, to, o.stride[1], finish);
+      }
+      std::copy_n(s.rows + tokens * conv_stride, (taps - 1) * conv_stride, s.rows);  // towards the front
     }
-    s.keep_last(first, count);
+    for (index i = 0; i < taps - 1; ++i) {  // the last inputs as they came; ascending: a row moves only towards the front
+      const index t = time - taps + 1 + i;
+      std::copy_n(t >= 0 ? in + t * x.stride[1] : before + (taps - 1 + t) * channels, count, before + i * channels);
+    }
   });
 }
 
