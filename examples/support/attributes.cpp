@@ -1,6 +1,7 @@
 #include "attributes.hpp"
 
 #include <weft/core/error.hpp>
+#include <weft/io/text.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -47,7 +48,7 @@ attributes attributes::parse(std::string_view json, std::string_view where) {
     else if (v.is_number_integer() && !(v.is_number_unsigned() && v.get<std::uint64_t>() > INT64_MAX)) out.values_[name] = v.get<std::int64_t>();
     else if (v.is_number()) out.values_[name] = v.get<double>();
     else if (v.is_string()) out.values_[name] = v.get<std::string>();
-    else fail(errc::value, where, ": expected a number, string or boolean for ", name, ", got ", v.type_name());
+    else fail(errc::value, where, ": expected a number, string or boolean for ", weft::io::quoted(name), ", got ", v.type_name());
   }
   return out;
 }
@@ -104,12 +105,17 @@ std::size_t attributes::choice(std::string_view name, std::initializer_list<std:
   const auto* s = std::get_if<std::string>(v);
   if (!s) fail(errc::value, name, ": expected one of ", list, ", got ", kind(*v));
   const auto at = std::find(words.begin(), words.end(), *s);
-  require(at != words.end(), errc::value, name, ": expected one of ", list, ", got ", *s);
+  require(at != words.end(), errc::value, name, ": expected one of ", list, ", got ", weft::io::quoted(*s));
   return static_cast<std::size_t>(at - words.begin());
 }
 
-void attributes::refuse(std::string_view op, std::string_view name) {
-  fail(errc::value, name, ": expected an attribute of ", op, ", got one that it lacks");
+void attributes::refuse_unknown(std::string_view op, std::span<const std::string_view> known) const {
+  for (const auto& [name, v] : values_) {
+    if (name == "selection_gap" || name == "exact_ties" || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    std::string list;
+    for (const auto k : known) list += (list.empty() ? "" : ", ") + std::string(k);
+    fail(errc::value, weft::io::quoted(name), ": expected an attribute of ", op, " (", list, "), got one that it lacks");
+  }
 }
 
 }  // namespace ops

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -29,19 +30,10 @@ class attributes {
   // The position of the attribute among the words allowed.
   std::size_t choice(std::string_view name, std::initializer_list<std::string_view> words, std::size_t otherwise) const;
 
-  // Throws for a name that was never asked for. Some names only describe a golden case and pass.
-  void refuse_unknown(std::string_view op, std::initializer_list<std::string_view> known) const;
-  template <class Names>
-  void refuse_unknown(std::string_view op, const Names& known) const {
-    for (const auto& [name, v] : values_) {
-      bool found = name == "selection_gap" || name == "exact_ties";
-      for (const auto& k : known) found |= name == k;
-      if (!found) refuse(op, name);
-    }
-  }
+  // Throws for a name that the operator lacks. Two names only describe a golden case and pass.
+  void refuse_unknown(std::string_view op, std::span<const std::string_view> known) const;
 
  private:
-  [[noreturn]] static void refuse(std::string_view op, std::string_view name);
   const value* find(std::string_view name) const;
 
   std::map<std::string, value, std::less<>> values_;

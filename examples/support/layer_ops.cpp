@@ -14,10 +14,7 @@ namespace {
 using weft::errc;
 using weft::require;
 
-weft::activation activation(const call& c, weft::activation otherwise) {
-  constexpr weft::activation all[] = {weft::activation::none, weft::activation::silu, weft::activation::sigmoid};
-  return all[c.options.choice("activation", {"none", "silu", "sigmoid"}, static_cast<std::size_t>(otherwise))];
-}
+constexpr weft::activation activations[] = {weft::activation::none, weft::activation::silu, weft::activation::sigmoid};
 
 template <class T, int Rank>
 void warn_of_nan(std::string_view name, const weft::array<T, Rank>& a, results& r) {
@@ -35,7 +32,7 @@ results short_conv(const call& c) {
     const auto x = c.in.array<T, 3>("x");
     const auto weight = c.in.array<T, 2>("weight");
     const auto bias = c.in.array<T, 1>("bias", true);
-    weft::short_conv<T> mixer{.taps = weight.extent(1), .activation = activation(c, weft::activation::none)};
+    weft::short_conv<T> mixer{.taps = weight.extent(1), .activation = activations[c.options.choice("activation", {"none", "silu"}, 0)]};
     const index batch = x.extent(0), time = x.extent(1), channels = x.extent(2);
     const std::vector<index> cu = c.in.cu_seqlens(batch, time);
     auto state = mixer.state({.batch = cu.empty() ? batch : static_cast<index>(cu.size()) - 1, .value_dim = channels});
@@ -66,7 +63,7 @@ results rms_norm_gated(const call& c) {
     using T = typename decltype(t)::type;
     const bool gated = c.in.has("z");
     weft::rms_norm_options options{.eps = c.options.at_least("eps", 0.0, 1e-6),
-                                   .gate = activation(c, gated ? weft::activation::silu : weft::activation::none),
+                                   .gate = activations[c.options.choice("activation", {"none", "silu", "sigmoid"}, gated ? 1 : 0)],
                                    .norm_before_gate = c.options.flag("norm_before_gate", true),
                                    .group_size = c.options.integer("group_size", 1, 0)};
     const auto x = c.in.array<T, 4>("x");

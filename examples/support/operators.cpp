@@ -9,7 +9,7 @@ mode parse_mode(std::string_view word) {
   if (word == "literal") return mode::literal;
   if (word == "step") return mode::step;
   if (word == "split") return mode::split;
-  weft::fail(weft::errc::unsupported, "--mode: expected literal, scan, step or split, got ", word);
+  weft::fail(weft::errc::unsupported, "--mode: expected literal, scan, step or split, got ", weft::io::quoted(word));
 }
 
 std::span<const op> all_operators() {
@@ -30,7 +30,7 @@ const op& find_operator(std::string_view name) {
   if (at != all.end()) return *at;
   std::string known;
   for (const op& o : all) known += (known.empty() ? "" : ", ") + std::string(o.name);
-  weft::fail(weft::errc::unsupported, "operator not known: expected one of ", known, ", got ", name);
+  weft::fail(weft::errc::unsupported, "operator not known: expected one of ", known, ", got ", weft::io::quoted(name));
 }
 
 results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu) {

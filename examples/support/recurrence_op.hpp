@@ -27,10 +27,12 @@ struct recurrence_inputs {
   using inputs = weft::inputs_of<Policy, T>;
 
   inputs views;
-  index batch = 0, time = 0;
-  weft::shape shape;
+  index batch = -1, time = -1;
+  weft::shape shape{.heads = -1, .key_dim = -1, .value_dim = -1};
 
+  // The first tensor that has a dimension states its extent, and others are held against it.
   explicit recurrence_inputs(const tensor_reader& in) {
+    const auto settle = [](index& extent, index given) { extent = extent < 0 ? given : extent; };
     weft::for_each_member(views, [&](auto& v, auto i) {
       using view_type = std::remove_cvref_t<decltype(v)>;
       constexpr weft::role r = view_type::role;
@@ -40,15 +42,16 @@ struct recurrence_inputs {
       if (owned.null()) return;
       v = std::as_const(owned).view();
       constexpr int head_dim = r.time ? 2 : 0;
-      if constexpr (r.heads == weft::per_head::value) shape.heads = owned.extent(head_dim);
-      if constexpr (r.width == weft::width::key_dim) shape.key_dim = owned.extent(head_dim + 1);
-      if constexpr (r.width == weft::width::value_dim) shape.value_dim = owned.extent(head_dim + 1);
+      if constexpr (r.heads == weft::per_head::value) settle(shape.heads, owned.extent(head_dim));
+      if constexpr (r.width == weft::width::key_dim) settle(shape.key_dim, owned.extent(head_dim + 1));
+      if constexpr (r.width == weft::width::value_dim) settle(shape.value_dim, owned.extent(head_dim + 1));
       if constexpr (r.time && !r.micro) {
-        batch = owned.extent(0);
-        time = owned.extent(1);
+        settle(batch, owned.extent(0));
+        settle(time, owned.extent(1));
       }
     });
   }
+  recurrence_inputs(const recurrence_inputs&) = delete;
 
  private:
   template <class View>
