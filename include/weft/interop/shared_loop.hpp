@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <exception>
+#include <utility>
 
 #include "../core/executor.hpp"
 
@@ -23,9 +24,9 @@ class shared_loop {
     }
   }
 
-  // After all participants are done.
-  void rethrow() const {
-    if (error_) std::rethrow_exception(error_);
+  // After all participants are done. The exception leaves with its catcher: a participant that goes last does not free it.
+  void rethrow() {
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
