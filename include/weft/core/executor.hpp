@@ -71,9 +71,9 @@ class temporaries {
 // Results are bit-identical for every number of workers.
 class cpu {
  public:
-  cpu() : scratch_(1) {}
+  WEFT_INLINE cpu() : scratch_(1) {}
   template <class Pool>
-  explicit cpu(Pool& pool) : pool_(&pool) {
+  WEFT_INLINE explicit cpu(Pool& pool) : pool_(&pool) {
     static_assert(thread_pool<Pool>, "weft: a pool needs parallel_for(n, f), which calls f(i, worker)");
     run_ = [](void* p, index n, task_ref f) { static_cast<Pool*>(p)->parallel_for(n, f); };
     int count = 0;
@@ -82,9 +82,9 @@ class cpu {
     scratch_.resize(static_cast<std::size_t>(count > 0 ? count : 1));
   }
 
-  int workers() const { return static_cast<int>(scratch_.size()); }
+  WEFT_INLINE int workers() const { return static_cast<int>(scratch_.size()); }
 
-  void parallel_for(index n, task_ref f) {
+  WEFT_INLINE void parallel_for(index n, task_ref f) {
     if (!run_ || n <= 1)
       for (index i = 0; i < n; ++i) f(i, 0);
     else
@@ -92,15 +92,15 @@ class cpu {
   }
 
   // Room of `bytes` for every worker. Called before a parallel region, so that a failing allocation throws before any write.
-  void reserve(std::size_t bytes) {
+  WEFT_INLINE void reserve(std::size_t bytes) {
     for (auto& s : scratch_) s.reserve(bytes);
   }
-  std::byte* scratch(int worker) {
+  WEFT_INLINE std::byte* scratch(int worker) {
     if (worker < 0 || worker >= workers())
       throw error(errc::value, "weft: parallel_for: expected worker numbers below " + std::to_string(workers()) + ", got " + std::to_string(worker));
     return scratch_[static_cast<std::size_t>(worker)].data();
   }
-  weft::temporaries& temporaries() { return temporaries_; }
+  WEFT_INLINE weft::temporaries& temporaries() { return temporaries_; }
 
  private:
   void* pool_ = nullptr;

@@ -60,14 +60,14 @@ struct recurrence {
   double normaliser_eps = 1e-10;    // added to the normaliser
 
   // Zeros.
-  state_type state(const shape& s) const {
+  WEFT_INLINE state_type state(const shape& s) const {
     state_type out;
     out.matrix = array<StateReal, 4>({s.batch, s.heads, s.key_dim, s.value_dim});
     if (axes.normalised) out.normaliser = array<StateReal, 3>({s.batch, s.heads, s.key_dim});
     return out;
   }
 
-  double scale_for(index key_dim) const {
+  WEFT_INLINE double scale_for(index key_dim) const {
     if (scale) return *scale;
     if constexpr (requires { Policy::scale; }) return Policy::scale;
     return key_dim > 0 ? 1.0 / std::sqrt(static_cast<double>(key_dim)) : 1.0;
