@@ -32,7 +32,7 @@ class attention_call {
   struct workspace {
     softmax_rows<R> rows;
     packed_keys<R> packed;
-    plain_keys<R> plain;
+    plain_keys<T> plain;
   };
 
   void run() {
@@ -92,7 +92,7 @@ class attention_call {
     w.rows.value_stride = (x_.value_dim + L - 1) / L * L;
     w.rows.place(memory, row_capacity_, std::min(row_capacity_, tile_type::strip));
     w.packed.place(memory, x_.key_dim, x_.value_dim);
-    w.plain.place(memory, x_.key_dim, x_.value_dim, plain_keys<R>::template copies<T>(x_.key_dim, x_.value_dim));
+    w.plain.place(memory, x_.key_dim, x_.value_dim);
     return w;
   }
 
@@ -158,7 +158,7 @@ class attention_call {
       before += count;
       for (index at = begin; at < end;) {
         const key_run<T> run = keys.run(at);
-        const index block_end = std::min(end, (at / tile_type::keys + 1) * tile_type::keys), taken = std::min(run.count, block_end - at);
+        const index block_end = std::min(end, (at / tile_type::in_place + 1) * tile_type::in_place), taken = std::min(run.count, block_end - at);
         w.plain.take(run, taken);
         fold(w.rows, rows, w.plain, at, 0, taken);
         at += taken;

@@ -6,6 +6,8 @@
 namespace weft {
 inline namespace WEFT_ISA {
 
+enum class answer { unknown, yes, no };
+
 namespace detail {
 
 // Stage H of a transposition of W x W: rows i and i + H exchange blocks of H lanes.
@@ -91,7 +93,7 @@ class packed_keys {
         (c + W <= value_dim_ ? load(row + c) : load(row + c, value_dim_ - c)).store(to + c / L * L * tile_type::keys + c % L);
       if (const index tail = (value_dim_ + W - 1) / W * W; tail % L != 0) simd<R>(R(0)).store(to + tail / L * L * tile_type::keys + tail % L);
     }
-    finite_ = unknown;
+    finite_ = answer::unknown;
     lo_ = lo - base;
     hi_ = hi - base;
   }
@@ -120,66 +122,51 @@ class packed_keys {
 
   // Whether zero times every value is zero. Asked only where some rows do not see all keys of the block.
   bool finite() {
-    if (finite_ == unknown) {
+    if (finite_ == answer::unknown) {
       simd<R> sum(R(0));
       for (index c = 0; c < value_dim_; c += W)
         for (index j = lo_; j < hi_; ++j) sum += simd<R>(R(0)) * simd<R>::load(v_ + c / L * L * tile_type::keys + j * L + c % L);
-      finite_ = lane_sum(sum) == R(0) ? yes : no;
+      finite_ = lane_sum(sum) == R(0) ? answer::yes : answer::no;
     }
-    return finite_ == yes;
+    return finite_ == answer::yes;
   }
 
-  static constexpr index row_block = tile_type::rows, column_block = L;
+  static constexpr index column_block = L;
 
  private:
-  enum answer { unknown, yes, no };
   R* k_ = nullptr;
   R* v_ = nullptr;
   index key_dim_ = 0, value_dim_ = 0, lo_ = 0, hi_ = 0;
-  answer finite_ = unknown;
+  answer finite_ = answer::unknown;
 };
 
-// Keys and values where they lie; copied only where they are 16 bits or no whole vectors wide.
-template <class R>
+// Keys and values where they lie; copied only where they are no whole vectors wide.
+template <class T>
 class plain_keys {
+  using R = accumulate_t<T>;
   using tile_type = attention_tile<R>;
-  static constexpr index W = simd<R>::width;
+  static constexpr index W = simd<R>::width, block = tile_type::in_place;
 
  public:
-  void place(arena& memory, index key_dim, index value_dim, bool copies) {
+  void place(arena& memory, index key_dim, index value_dim) {
     key_dim_ = key_dim;
     value_dim_ = value_dim;
-    key_stride_ = round_up_to_lanes<R>(key_dim);
-    value_stride_ = round_up_to_lanes<R>(value_dim);
-    k_copy_ = memory.take<R>(copies ? tile_type::keys * key_stride_ : 0);
-    v_copy_ = memory.take<R>(copies ? tile_type::keys * value_stride_ : 0);
-  }
-  template <class T>
-  static bool copies(index key_dim, index value_dim) {
-    return !std::is_same_v<T, R> || key_dim % W != 0 || value_dim % W != 0;
+    k_width_ = round_up_to_lanes<R>(key_dim);
+    v_width_ = round_up_to_lanes<R>(value_dim);
+    k_copy_ = memory.take<T>(k_width_ == key_dim ? 0 : block * k_width_);
+    v_copy_ = memory.take<T>(v_width_ == value_dim ? 0 : block * v_width_);
   }
 
-  // The keys of one run, `count` of them.
-  template <class T>
+  // `count` keys of one run, a block at most.
   void take(const key_run<T>& run, index count) {
     count_ = count;
-    finite_ = unknown;
-    if constexpr (std::is_same_v<T, R>)
-      if (!copies<T>(key_dim_, value_dim_)) {
-        k_ = run.k;
-        v_ = run.v;
-        k_stride_ = run.k_stride;
-        v_stride_ = run.v_stride;
-        return;
-      }
-    for (index j = 0; j < count; ++j) {
-      widen(run.k + j * run.k_stride, key_dim_, k_copy_ + j * key_stride_);
-      widen(run.v + j * run.v_stride, value_dim_, v_copy_ + j * value_stride_);
-    }
-    k_ = k_copy_;
-    v_ = v_copy_;
-    k_stride_ = key_stride_;
-    v_stride_ = value_stride_;
+    finite_ = answer::unknown;
+    k_ = run.k;
+    v_ = run.v;
+    k_stride_ = run.k_stride;
+    v_stride_ = run.v_stride;
+    if (k_width_ != key_dim_) copy(k_, k_stride_, key_dim_, k_copy_, k_width_);
+    if (v_width_ != value_dim_) copy(v_, v_stride_, value_dim_, v_copy_, v_width_);
   }
 
   void scores(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
@@ -190,30 +177,30 @@ class plain_keys {
   void weigh(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
     index r = 0;
     for (; r + 2 <= count; r += 2) weigh_rows<2, 4>(rows, row, r, lo, hi);
-    if (r < count) weigh_rows<1, 8>(rows, row, r, lo, hi);
+    if (r < count) weigh_row(rows, row, r, lo, hi);
   }
   void weigh_row(softmax_rows<R>& rows, index row, index r, index lo, index hi) const { weigh_rows<1, 8>(rows, row, r, lo, hi); }
 
   bool finite() {
-    if (finite_ == unknown) {
+    if (finite_ == answer::unknown) {
       simd<R> sum(R(0));
       for (index j = 0; j < count_; ++j)
-        for (index c = 0; c < value_stride_; c += W) sum += simd<R>(R(0)) * simd<R>::load(v_ + j * v_stride_ + c);
-      finite_ = lane_sum(sum) == R(0) ? yes : no;
+        for (index c = 0; c < v_width_; c += W) sum += simd<R>(R(0)) * load(v_ + j * v_stride_ + c);
+      finite_ = lane_sum(sum) == R(0) ? answer::yes : answer::no;
     }
-    return finite_ == yes;
+    return finite_ == answer::yes;
   }
 
-  static constexpr index row_block = 1, column_block = W;
+  static constexpr index column_block = W;
 
  private:
-  enum answer { unknown, yes, no };
-
-  template <class T>
-  static void widen(const T* from, index n, R* to) {
-    index i = 0;
-    for (; i + W <= n; i += W) load(from + i).store(to + i);
-    if (i < n) load(from + i, n - i).store(to + i);
+  void copy(const T*& from, index& stride, index dim, T* to, index width) const {
+    for (index j = 0; j < count_; ++j) {
+      std::copy_n(from + j * stride, dim, to + j * width);
+      std::fill(to + j * width + dim, to + (j + 1) * width, T{});
+    }
+    from = to;
+    stride = width;
   }
 
   // Rows x Keys dot products at a time, reduced together.
@@ -222,15 +209,15 @@ class plain_keys {
     const R* const q = rows.q + (row + r) * rows.query_stride;
     R* const p = rows.p + r * tile_type::keys;
     for (index j = lo; j < hi; j += Keys) {
-      const R* k[Keys];
+      const T* k[Keys];
       for (int i = 0; i < Keys; ++i) k[i] = k_ + std::min<index>(j + i, hi - 1) * k_stride_;
       simd<R> sum[Rows * Keys];
       WEFT_UNROLL for (int i = 0; i < Rows * Keys; ++i) sum[i] = simd<R>(R(0));
-      for (index d = 0; d < key_stride_; d += W) {
+      for (index d = 0; d < k_width_; d += W) {
         simd<R> x[Rows];
         WEFT_UNROLL for (int i = 0; i < Rows; ++i) x[i] = simd<R>::load(q + i * rows.query_stride + d);
         WEFT_UNROLL for (int i = 0; i < Keys; ++i) {
-          const simd<R> y = simd<R>::load(k[i] + d);
+          const simd<R> y = load(k[i] + d);
           WEFT_UNROLL for (int n = 0; n < Rows; ++n) sum[n * Keys + i] = fma(x[n], y, sum[n * Keys + i]);
         }
       }
@@ -246,18 +233,18 @@ class plain_keys {
     const R* const p = rows.p + r * tile_type::keys + lo;
     R* const acc = rows.acc + (row + r) * rows.value_stride;
     index c = 0;
-    for (; c + Vectors * W <= rows.value_stride; c += Vectors * W)
+    for (; c + Vectors * W <= v_width_; c += Vectors * W)
       tile::product_block<Rows, Vectors, true>(p, tile_type::keys, v_ + lo * v_stride_ + c, v_stride_, acc + c, rows.value_stride, hi - lo);
-    for (; c < rows.value_stride; c += W)
+    for (; c < v_width_; c += W)
       tile::product_block<Rows, 1, true>(p, tile_type::keys, v_ + lo * v_stride_ + c, v_stride_, acc + c, rows.value_stride, hi - lo);
   }
 
-  R* k_copy_ = nullptr;
-  R* v_copy_ = nullptr;
-  const R* k_ = nullptr;
-  const R* v_ = nullptr;
-  index key_dim_ = 0, value_dim_ = 0, key_stride_ = 0, value_stride_ = 0, k_stride_ = 0, v_stride_ = 0, count_ = 0;
-  answer finite_ = unknown;
+  T* k_copy_ = nullptr;
+  T* v_copy_ = nullptr;
+  const T* k_ = nullptr;
+  const T* v_ = nullptr;
+  index key_dim_ = 0, value_dim_ = 0, k_width_ = 0, v_width_ = 0, k_stride_ = 0, v_stride_ = 0, count_ = 0;
+  answer finite_ = answer::unknown;
 };
 
 }  // namespace WEFT_ISA

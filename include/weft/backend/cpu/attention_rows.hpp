@@ -17,11 +17,12 @@ struct attention_tile {
   static constexpr bool many_registers = width * sizeof(R) == 64;
   static constexpr int rows = many_registers ? 8 : 6, vectors = 2;  // register block of both products
   static constexpr index panel = vectors * width;  // columns packed side by side
-  static constexpr index keys = 64;                // of a key block, aligned to absolute positions
-  static constexpr index strip = 8 * rows;         // rows whose scores are in L1 at a time
-  static constexpr index few = 8;                  // rows up to which keys are read in place, not packed
+  static constexpr index keys = 128;               // of a key block, aligned to absolute positions
+  static constexpr index strip = 4 * rows;         // rows whose scores are in L1 at a time
+  static constexpr index few = 16;                 // rows up to which keys are read in place, not packed
+  static constexpr index in_place = 32;            // keys of such a block: both products find it in L1
   static constexpr index segment = 2048;           // keys of one part where few rows are split over workers
-  static_assert(keys % panel == 0);
+  static_assert(keys % panel == 0 && in_place % width == 0);
 
   // Rows that share one packed key block: the more, the less packing a product; their queries and sums stay in L2.
   static constexpr index block_rows(index key_dim, index value_dim) {
@@ -48,6 +49,29 @@ WEFT_INLINE R max_of_lanes(simd<R> x) {
   if constexpr (H > 0) return max_of_lanes<H / 2>(max_with_other_half<H>(x, std::make_integer_sequence<int, W>{}));
   else return std::bit_cast<raw<R, W>>(x)[0];
 }
+
+// exp(x) for x <= 0: half the instructions of a general one. 2^t = 2^n 2^f with n the nearest whole number; 2^f by a
+// polynomial fitted to [-1/2, 1/2], 9e-8 relative. Below 2^-126 exactly 0; a NaN stays one, since the scale multiplies.
+WEFT_INLINE simd<float> exp_nonpositive(simd<float> x) {
+  constexpr int W = simd<float>::width;
+  using floats = raw<float, W>;
+  using words = raw<std::uint32_t, W>;
+  const simd<float> magic(12582912.f + 127.f);  // 1.5 2^23: the sum's low bits are n + 127, the biased exponent
+  const simd<float> t = x * simd<float>(1.44269504f);
+  const simd<float> shifted = t + magic;
+  const simd<float> f = t - (shifted - magic);
+  simd<float> p(1.326472717e-3f);
+  p = fma(p, f, simd<float>(9.671512642e-3f));
+  p = fma(p, f, simd<float>(5.550733743e-2f));
+  p = fma(p, f, simd<float>(2.402224209e-1f));
+  p = fma(p, f, simd<float>(6.931469776e-1f));
+  p = fma(p, f, simd<float>(1.f));
+  const auto scale = std::bit_cast<simd<float>>(words(std::bit_cast<words>(shifted) << 23));
+  const auto e = std::bit_cast<words>(p * scale);
+  const words gone = words(std::bit_cast<floats>(t) < -126.f);
+  return std::bit_cast<simd<float>>(words(e & ~gone));
+}
+WEFT_INLINE simd<double> exp_nonpositive(simd<double> x) { return exp_(x); }
 
 }  // namespace detail
 
@@ -100,7 +124,7 @@ struct softmax_rows {
     }
     const simd<R> safe(m[row] == -std::numeric_limits<R>::infinity() ? R(0) : m[row]);
     for (index i = 0; i < vectors; ++i) {
-      const simd<R> e = exp_(simd<R>::load(score + i * W) - safe);
+      const simd<R> e = detail::exp_nonpositive(simd<R>::load(score + i * W) - safe);
       e.store(score + i * W);
       sum += e;
     }

@@ -7,16 +7,16 @@ namespace weft {
 inline namespace WEFT_ISA {
 namespace tile {
 
-// out[Rows][Vectors] = A[Rows][depth] S[depth][Vectors], or added to what is there.
-template <int Rows, int Vectors, bool Accumulate = false, class R>
-WEFT_INLINE void product_block(const R* a, index lda, const R* s, index lds, R* out, index ldo, index depth) {
+// out[Rows][Vectors] = A[Rows][depth] S[depth][Vectors], or added to what is there. S may be 16 bits.
+template <int Rows, int Vectors, bool Accumulate = false, class R, class S>
+WEFT_INLINE void product_block(const R* a, index lda, const S* s, index lds, R* out, index ldo, index depth) {
   constexpr int W = simd<R>::width;
   simd<R> sum[Rows][Vectors];
   WEFT_UNROLL for (int r = 0; r < Rows; ++r)
     WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = Accumulate ? simd<R>::load(out + r * ldo + n * W) : simd<R>(R(0));
   for (index k = 0; k < depth; ++k) {
     simd<R> x[Vectors];
-    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) x[n] = simd<R>::load(s + k * lds + n * W);
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) x[n] = load(s + k * lds + n * W);
     WEFT_UNROLL for (int r = 0; r < Rows; ++r) {
       const simd<R> b(a[r * lda + k]);
       WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = fma(b, x[n], sum[r][n]);
