@@ -1,0 +1,161 @@
+// Splits, resumes, packed sequences, rings against growing caches, full caches, rows in another order.
+#include "common.hpp"
+
+namespace attention_test {
+namespace {
+
+using full = weft::attention<float>;
+using local = weft::attention<float, weft::window>;
+
+weft::shape shape_of(const sizes& s, index capacity) {
+  return {.batch = s.batch, .heads = s.heads, .key_dim = s.key_dim, .value_dim = s.value_dim, .capacity = capacity};
+}
+
+template <class M>
+typename M::state_type run_pieces(const M& m, call<float>& c, const sizes& s, index capacity, const std::vector<index>& cuts) {
+  weft::cpu cpu;
+  auto state = m.state(shape_of(s, capacity));
+  index begin = 0;
+  for (const index end : cuts) {
+    weft::scan(cpu, m, c.slice(m, begin, end - begin), state, c.outputs(m, begin, end - begin));
+    begin = end;
+  }
+  return state;
+}
+
+}  // namespace
+
+TEST_CASE("a scan cut anywhere gives what the unbroken one gives") {
+  const sizes s{2, 333, 4, 2, 24, 16};
+  const std::vector<std::vector<index>> cuts{{0, 0, 1, 333}, {111, 167, 333}, {320, 321, 322, 323, 333}, {5, 6, 130, 300, 333, 333}};
+  const auto hold = [&](const auto& m) {
+    call<float> whole(s);
+    const auto end = run_pieces(m, whole, s, 333, {333});
+    for (const auto& cut : cuts) {
+      call<float> pieces(s);
+      const auto state = run_pieces(m, pieces, s, 333, cut);
+      CHECK(largest_difference(whole.o, pieces.o) <= 1e-6);
+      CHECK(largest_difference(whole.lse, pieces.lse) <= 2e-6);
+      CHECK(same_bits(end.keys, state.keys));
+      CHECK(same_bits(end.values, state.values));
+      CHECK(same_bits(end.length, state.length));
+    }
+  };
+  hold(full{});
+  hold(local{.select = {.window = 40, .kept = 3}});
+  hold(local{.select = {.window = 1}});
+}
+
+TEST_CASE("a ring gives what a cache of all tokens gives, and stays as small as its window") {
+  const sizes s{1, 400, 2, 1, 16, 8};
+  for (const index window : {index(1), index(2), index(33), index(64)})
+    for (const index kept : {index(0), index(1), index(5)}) {
+      CAPTURE(window, kept);
+      const local ring{.select = {.window = window, .kept = kept}};
+      call<float> a(s), b(s);
+      weft::array<double, 4> o;
+      weft::array<double, 3> lse;
+      naive(a, ring.scale_for(16), 0, false, [&](index p, index j) { return j <= p && (j > p - window || j < kept); }, o, lse);
+      const auto state = run_pieces(ring, a, s, 0, {90, 91, 92, 200, 390, 391, 400});
+      CHECK(largest_difference(a.o, o) <= 2e-6);
+      CHECK(state.capacity() == window - 1 + kept);
+      CHECK(state.length(0) == 400);
+      // More room than a window needs is not taken; less is a cache that can fill up.
+      CHECK(ring.state(shape_of(s, 4096)).capacity() == window - 1 + kept);
+    }
+}
+
+TEST_CASE("packed sequences are separate ones, empty ones included") {
+  const sizes s{1, 150, 4, 2, 12, 20};
+  const index cu[] = {0, 0, 70, 71, 71, 150};
+  for (const bool ring : {false, true}) {
+    const local m{.select = {.window = ring ? 16 : 0, .kept = 2}};
+    call<float> packed(s);
+    weft::cpu cpu;
+    auto sequences = m.state({.batch = 5, .heads = 2, .key_dim = 12, .value_dim = 20, .capacity = 150});
+    weft::scan(cpu, m, packed.inputs(m), sequences, packed.outputs(m), cu);
+    for (std::size_t n = 0; n < 5; ++n) {
+      call<float> one(s);
+      auto alone = m.state(shape_of(s, 150));
+      weft::scan(cpu, m, one.slice(m, cu[n], cu[n + 1] - cu[n]), alone, one.outputs(m, cu[n], cu[n + 1] - cu[n]));
+      const auto row = sequences.gather({static_cast<index>(n)});
+      CHECK(same_bits(row.keys, alone.keys));
+      CHECK(row.length(0) == cu[n + 1] - cu[n]);
+      for (index t = cu[n]; t < cu[n + 1]; ++t) CHECK(std::memcmp(&packed.o(0, t, 0, 0), &one.o(0, t, 0, 0), 4 * 20 * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST_CASE("a full cache is an error before anything is written, and grows when asked") {
+  const sizes s{1, 10, 2, 2, 8, 8};
+  const full m;
+  call<float> c(s);
+  weft::cpu cpu;
+  auto state = m.state(shape_of(s, 8));
+  weft::scan(cpu, m, c.slice(m, 0, 7), state, c.outputs(m, 0, 7));
+  const auto before = state;
+  std::fill_n(c.o.data(), c.o.size(), 7.f);
+  const auto code = [&](auto&& f) {
+    try {
+      f();
+    } catch (const weft::error& e) {
+      return e.code();
+    }
+    return weft::errc::file;
+  };
+  CHECK(code([&] { weft::scan(cpu, m, c.slice(m, 7, 3), state, c.outputs(m, 7, 3)); }) == weft::errc::capacity);
+  CHECK(code([&] { weft::literal(m, c.slice(m, 7, 3), state, c.outputs(m, 7, 3)); }) == weft::errc::capacity);
+  CHECK(code([&] { weft::append(m, weft::view<const float, 4>(c.k).slice(1, 7, 3), weft::view<const float, 4>(c.v).slice(1, 7, 3), state); }) ==
+        weft::errc::capacity);
+  CHECK(same_bits(before.keys, state.keys));
+  CHECK(state.length(0) == 7);
+  CHECK(c.o(0, 7, 0, 0) == 7.f);
+  CHECK(code([&] { state.grow(4); }) == weft::errc::value);
+  state.grow(10);
+  weft::scan(cpu, m, c.slice(m, 7, 3), state, c.outputs(m, 7, 3));
+
+  call<float> whole(s);
+  auto once = m.state(shape_of(s, 10));
+  weft::scan(cpu, m, whole.inputs(m), once, whole.outputs(m));
+  CHECK(same_bits(once.keys, state.keys));
+  CHECK(std::abs(whole.o(0, 9, 1, 3) - c.o(0, 9, 1, 3)) <= 1e-6f);
+}
+
+TEST_CASE("surplus keys go into the cache first") {
+  const sizes s{2, 60, 4, 2, 8, 8};
+  for (const index window : {index(0), index(9)}) {
+    const local m{.select = {.window = window}};
+    call<float> whole(s), late(s);
+    const auto end = run_pieces(m, whole, s, 60, {60});
+    auto state = m.state(shape_of(s, 60));
+    weft::append(m, weft::view<const float, 4>(late.k).slice(1, 0, 47), weft::view<const float, 4>(late.v).slice(1, 0, 47), state);
+    weft::cpu cpu;
+    weft::scan(cpu, m, late.slice(m, 47, 13), state, late.outputs(m, 47, 13));
+    CHECK(same_bits(end.keys, state.keys));
+    for (index b = 0; b < 2; ++b)
+      for (index t = 47; t < 60; ++t)
+        for (index h = 0; h < 4; ++h) CHECK(std::abs(whole.lse(b, t, h) - late.lse(b, t, h)) <= 2e-6f);
+  }
+}
+
+TEST_CASE("gathered rows go on as the rows they came from") {
+  const sizes s{3, 20, 2, 1, 8, 8};
+  const local m{.select = {.window = 6, .kept = 1}};
+  call<float> c(s);
+  weft::cpu cpu;
+  auto state = m.state(shape_of(s, 0));
+  weft::scan(cpu, m, c.slice(m, 0, 19), state, c.outputs(m, 0, 19));
+  auto rows = state.gather({2, 0});
+  weft::step(cpu, m, c.slice(m, 19, 1), state, c.outputs(m, 19, 1));
+  call<float> d({2, 1, 2, 1, 8, 8});
+  for (index i = 0; i < 2; ++i) {
+    std::copy_n(&c.q(i == 0 ? 2 : 0, 19, 0, 0), 16, &d.q(i, 0, 0, 0));
+    std::copy_n(&c.k(i == 0 ? 2 : 0, 19, 0, 0), 8, &d.k(i, 0, 0, 0));
+    std::copy_n(&c.v(i == 0 ? 2 : 0, 19, 0, 0), 8, &d.v(i, 0, 0, 0));
+  }
+  weft::step(cpu, m, d.inputs(m), rows, d.outputs(m));
+  CHECK(std::memcmp(&d.o(0, 0, 0, 0), &c.o(2, 19, 0, 0), 16 * sizeof(float)) == 0);
+  CHECK(std::memcmp(&d.o(1, 0, 0, 0), &c.o(0, 19, 0, 0), 16 * sizeof(float)) == 0);
+}
+
+}  // namespace attention_test
