@@ -153,7 +153,7 @@ class policy_source {
     }
   }
 
-  void load_rows(const chunk<R>& target, index b, index h, index row, int n, index column, index columns) const {
+  [[gnu::noinline]] void load_rows(const chunk<R>& target, index b, index h, index row, int n, index column, index columns) const {
     load_gates(target, b, h, row, n);
     const chunk<R> c = target;  // a copy of its own: vector stores may alias any pointer in memory
     const index padded = (c.tokens + W - 1) / W * W, key_dim = extents_.key_dim, value_dim = extents_.value_dim;
@@ -216,7 +216,7 @@ class policy_source {
     for (int t = n; t < c.tokens; ++t) std::fill_n(c.z + t * c.columns, columns, R(0));
   }
 
-  void store_rows(const chunk<R>& c, const R* y, index ldy, index b, index h, index row, int n, index column, index columns) const {
+  [[gnu::noinline]] void store_rows(const chunk<R>& c, const R* y, index ldy, index b, index h, index row, int n, index column, index columns) const {
     out_.o.visit([&](const auto& o) {
       constexpr auto all = std::make_index_sequence<input_count<P>>{};
       [[maybe_unused]] const index padded = (c.tokens + W - 1) / W * W;
@@ -242,7 +242,7 @@ class policy_source {
   }
 
   // Asks for part `part` of the rows that come next, so that they are in L2 when load_rows comes to them.
-  void prefetch_rows(index b, index h, index row, int n, int part, int parts) const {
+  [[gnu::noinline]] void prefetch_rows(index b, index h, index row, int n, int part, int parts) const {
     for (int t = part; t < n; t += parts)
       [&]<std::size_t... I>(std::index_sequence<I...>) {
         ([&] {

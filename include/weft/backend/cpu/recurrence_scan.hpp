@@ -130,8 +130,9 @@ class scan_engine {
 }  // namespace detail
 
 // Chooses the widths that the compiler knows: 64 and 128 keys in float, the rest as numbers at run time.
+// Never inlined: all policies of the same axes share one copy.
 template <axes A, class R>
-void scan_chunks(cpu& executor, const scan_job<R>& job) {
+[[gnu::noinline]] void scan_chunks(cpu& executor, const scan_job<R>& job) {
   if constexpr (std::is_same_v<R, float>) {
     if (job.extents.key_dim == 64) return void(detail::scan_engine<A, tile_for<R>(A.erase, 64), 64, R>(executor, job));
     if (job.extents.key_dim == 128) return void(detail::scan_engine<A, tile_for<R>(A.erase, 128), 128, R>(executor, job));

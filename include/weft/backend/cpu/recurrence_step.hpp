@@ -120,22 +120,16 @@ void step_normaliser(const chunk<R>& c, S* norm, index key_dim, R epsilon) {
 
 }  // namespace detail
 
-template <class P, class T, class S>
-void run_step(cpu& executor, const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in, recurrent_state<S>& state,
-              const typename recurrence<P, T, S>::outputs& out) {
-  using R = accumulate_t<T>;
-  constexpr axes A = P::axes;
+// One token for every sequence; like scan_chunks, shared by all policies of the same axes.
+template <axes A, class R, class S>
+[[gnu::noinline]] void step_tokens(cpu& executor, const token_source<R>& source, const recurrence_extents& x, recurrent_state<S>& state, R epsilon, index inputs) {
   constexpr index W = simd<R>::width;
-  const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
-  require(x.time == 1 || x.batch == 0, errc::shape, "step: expected inputs of one token (time 1), got ", x.time);
-  const policy_source<P, T, S> policy(mixer, in, out, x);
-  const token_source<R> source = policy.source();
   const auto round_up = [](index n) { return (n + W - 1) / W * W; };
   recurrence_tile tile = tile_for<R>(A.erase, 0);
   tile.tokens = x.micro;
   const auto place = [&](arena& room, R*& y) {
     chunk<R> c;
-    c.template place<A>(room, tile, round_up(x.key_dim), round_up(x.value_dim), static_cast<index>(input_count<P>));
+    c.template place<A>(room, tile, round_up(x.key_dim), round_up(x.value_dim), inputs);
     y = room.template take<R>(round_up(x.value_dim));
     return c;
   };
@@ -149,11 +143,21 @@ void run_step(cpu& executor, const recurrence<P, T, S>& mixer, const typename re
     R* y = nullptr;
     const chunk<R> c = place(room, y);
     source.load(source.self, c, b, h, 0, x.micro, 0, round_up(x.value_dim));
-    if constexpr (A.normalised) detail::step_normaliser<A>(c, state.normaliser.data() + task * x.key_dim, x.key_dim, static_cast<R>(mixer.normaliser_eps));
+    if constexpr (A.normalised) detail::step_normaliser<A>(c, state.normaliser.data() + task * x.key_dim, x.key_dim, epsilon);
     detail::step_head<A>(c, x.micro, x.key_dim, x.value_dim, state.matrix.data() + task * x.key_dim * x.value_dim, y);
     // Only the last micro-step's row is an output; its values lie in y whatever the row.
     source.store(source.self, c, y, 0, b, h, 0, x.micro, 0, round_up(x.value_dim));
   });
+}
+
+template <class P, class T, class S>
+void run_step(cpu& executor, const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in, recurrent_state<S>& state,
+              const typename recurrence<P, T, S>::outputs& out) {
+  using R = accumulate_t<T>;
+  const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
+  require(x.time == 1 || x.batch == 0, errc::shape, "step: expected inputs of one token (time 1), got ", x.time);
+  const policy_source<P, T, S> policy(mixer, in, out, x);
+  step_tokens<P::axes>(executor, policy.source(), x, state, static_cast<R>(mixer.normaliser_eps), static_cast<index>(input_count<P>));
 }
 
 }  // namespace WEFT_ISA
