@@ -64,7 +64,7 @@ class attention_fold {
         for (index r = 0; r < count; ++r)
           cover(row + r, 1, [&](key_range k) {
             const index begin = std::max(k.begin - base, a), end = std::min(k.end - base, b);
-            if (begin < end) operand.weigh_row(rows, row + r, r, begin, end);
+            if (begin < end) operand.weigh_row(rows, row, r, begin, end);
           });
       }
     }
