@@ -1,0 +1,35 @@
+"""A rival: a name, the operators it has, and build(problem, inputs) -> (call, output).
+
+call() runs it once on prepared inputs; output(call()) is its result as a numpy array of the reference's shape."""
+import time
+
+RIVALS = []
+
+
+class Missing(Exception):
+    """This rival has no such operator."""
+
+
+def rival(name, *names):
+    """Registers a builder for problems named VERB/OPERATOR."""
+
+    def register(build):
+        RIVALS.append((name, frozenset(names), build))
+        return build
+
+    return register
+
+
+def samples(call, budget):
+    """Seconds a call: at least 3 samples and `budget` seconds; short calls are grouped to 2 ms a sample."""
+    call()
+    begin = time.perf_counter()
+    call()
+    group = max(1, round(2e-3 / max(time.perf_counter() - begin, 1e-8)))
+    out, start = [], time.perf_counter()
+    while len(out) < 3 or time.perf_counter() - start < budget:
+        begin = time.perf_counter()
+        for _ in range(group):
+            call()
+        out.append((time.perf_counter() - begin) / group)
+    return out
