@@ -118,7 +118,7 @@ class run {
     weft::require(known.knows(report_.layer_class), weft::errc::unsupported, "class not known: ", report_.layer_class, " of ", file.name());
     const auto config = configuration::settings_of(configuration::parse(metadata(file, "config"), file.name() + ": metadata config"), file.name() + ": config");
     const auto module = configuration::settings_of(configuration::parse(metadata(file, "module"), file.name() + ": metadata module"), file.name() + ": module");
-    const index number = static_cast<index>(module.optional_number("layer_idx").value_or(0.0));
+    const index number = module.has("layer_idx") ? module.integer("layer_idx", 0) : 0;
     layer_ = known.make(report_.layer_class, weft::parameters<T>(file), config, number);
     check_numbers();
     x_ = weft::to_array<T, 3>(file.at("input"));

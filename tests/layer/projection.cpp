@@ -46,6 +46,31 @@ TEMPLATE_TEST_CASE("projection equals its sum for any shape, sums of 16-bit stor
   for (index i = 0; i < narrow.size(); ++i) CHECK(static_cast<R>(narrow.data()[i]) == static_cast<R>(static_cast<TestType>(wide.data()[i])));
 }
 
+TEMPLATE_TEST_CASE("projection of wide inputs by 16-bit weights, and by two of them", "", bf16, fp16) {
+  cpu executor;
+  const auto p = random_projection<TestType>(30, 20, true);
+  const auto x = test::normal<float, 3>({2, 9, 20}, 3);
+  array<float, 3> y({2, 9, 30});
+  project<TestType>(executor, p, x, y);
+  double d = 0;
+  for (index b = 0; b < 2; ++b)
+    for (index t = 0; t < 9; ++t)
+      for (index o = 0; o < 30; ++o) {
+        double sum = static_cast<double>(p.bias(o));
+        for (index i = 0; i < 20; ++i) sum += static_cast<double>(p.weight(o, i)) * static_cast<double>(x(b, t, i));
+        d = std::max(d, std::abs(static_cast<double>(y(b, t, o)) - sum));
+      }
+  CHECK(d < 1e-5);
+
+  const low_rank_projection<TestType> two{random_projection<TestType>(5, 30, false), random_projection<TestType>(7, 5, true)};
+  const auto narrow = test::normal<TestType, 3>({1, 3, 30}, 4);
+  array<float, 3> middle({1, 3, 5}), by_hand({1, 3, 7}), z({1, 3, 7});
+  project<TestType>(executor, two.down, narrow, middle);
+  project<TestType>(executor, two.up, middle, by_hand);
+  project<TestType>(executor, two, narrow, z);
+  CHECK(test::largest_difference(z, by_hand) == 0.0);
+}
+
 TEST_CASE("projection into and out of slices of a wider buffer") {
   cpu executor;
   const auto p = random_projection<float>(6, 10, true);

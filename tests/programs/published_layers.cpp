@@ -53,7 +53,7 @@ struct loaded {
   explicit loaded(const std::filesystem::path& path) : file(tensor_file::read(path)) {
     const auto config = configuration::settings_of(configuration::parse(layer_file::metadata(file, "config"), "config"), "config");
     const auto module = configuration::settings_of(configuration::parse(layer_file::metadata(file, "module"), "module"), "module");
-    layer = layers::known<float>().make(layer_file::metadata(file, "class"), parameters<float>(file), config, static_cast<index>(module.number("layer_idx")));
+    layer = layers::known<float>().make(layer_file::metadata(file, "class"), parameters<float>(file), config, module.has("layer_idx") ? module.integer("layer_idx", 0) : 0);
     x = to_array<float, 3>(file.at("input"));
   }
   any_state state(index batch) const { return layer.state({.batch = batch, .capacity = x.extent(1) + 3}); }
@@ -210,7 +210,7 @@ TEST_CASE("a setting that is missing or senseless is named") {
   const auto make = [&] { return layers::known<float>().make("Mamba2Mixer", parameters<float>(file), config, 0); };
   CHECK_NOTHROW(make());
   config.set("num_heads", 0.0);
-  CHECK_THROWS_WITH(make(), Contains("num_heads: expected a count of at least 1"));
+  CHECK_THROWS_WITH(make(), Contains("num_heads: expected a whole number from 1"));
   config.set("num_heads", std::string("four"));
   CHECK_THROWS_WITH(make(), Contains("num_heads: expected a number"));
   CHECK_THROWS_WITH(layers::known<float>().make("Mamba2Mixer", parameters<float>(file), settings("nothing"), 0), Contains("nothing: num_heads: expected a number, got nothing"));

@@ -10,11 +10,11 @@ inline namespace v1 {
 
 enum class activation { none, silu, sigmoid };
 
+// Forward only: e^-x may overflow, and the quotient is then 0, as it should be; a derivative would need the longer form.
 template <activation A, class R>
 WEFT_INLINE R activated(const R& x) {
-  if constexpr (A == activation::silu) return weft::silu(x);
-  else if constexpr (A == activation::sigmoid) return weft::sigmoid(x);
-  else return x;
+  if constexpr (A == activation::none) return x;
+  else return (A == activation::silu ? x : R(1)) / (R(1) + weft::exp(-x));
 }
 
 // f(std::integral_constant<activation, ...>): the choice once a call, not once an element.

@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "attention_layer.hpp"
 #include "parameters.hpp"
@@ -21,6 +22,7 @@ inline attention_options head_options(const settings& c) {
 
 inline void plain_rotary(const settings& c, const std::string& group, attention_options& o) {
   const double part = c.optional_number(group + ".partial_rotary_factor").value_or(1.0);
+  require(part > 0.0 && part <= 1.0, errc::value, group, ".partial_rotary_factor: expected more than 0 and at most 1, got ", part);
   const auto dim = static_cast<index>(static_cast<double>(o.head_dim) * part);
   o.frequencies = rotary_frequencies(dim / 2 * 2, c.number(group + ".rope_theta"));
 }
@@ -31,20 +33,32 @@ inline index window_of(const settings& c, index layer) {
   return c.has(type) && c.text(type) != "sliding_attention" ? 0 : c.count("sliding_window");
 }
 
+struct attention_parts {
+  bool gated = false;  // in q_proj's rows every head is followed by its gate
+  bool normed = false;
+  bool sinks = false;
+};
+
 template <storage T>
-attention_layer<T> load_attention(const parameters<T>& p, attention_options options, bool normed = false, bool sinks = false) {
+attention_layer<T> load_attention(const parameters<T>& p, attention_options options, const attention_parts& has = {}) {
   attention_layer<T> l{.options = std::move(options)};
   const auto& o = l.options;
   require(o.heads % o.key_heads == 0, errc::heads, p.file().name(), ": expected key heads that divide ", o.heads, " query heads, got ", o.key_heads);
-  l.q = load_projection(p, "q_proj", o.heads * o.head_dim * (o.gated ? 2 : 1), any_extent);
+  l.q = load_projection(p, "q_proj", o.heads * o.head_dim * (has.gated ? 2 : 1), any_extent);
+  if (has.gated) {
+    std::vector<index> queries, gates;
+    for (index row = 0; row < l.q.outputs(); ++row) (row / o.head_dim % 2 == 0 ? queries : gates).push_back(row);
+    l.gate = pick_rows<T>(l.q, gates);
+    l.q = pick_rows<T>(l.q, queries);
+  }
   l.k = load_projection(p, "k_proj", o.key_heads * o.head_dim, l.q.inputs());
   l.v = load_projection(p, "v_proj", o.key_heads * o.head_dim, l.q.inputs());
   l.out = load_projection(p, "o_proj", l.q.inputs(), o.heads * o.head_dim);
-  if (normed) {
+  if (has.normed) {
     l.q_norm = load<1>(p, "q_norm.weight", {o.head_dim});
     l.k_norm = load<1>(p, "k_norm.weight", {o.head_dim});
   }
-  if (sinks) l.sinks = load_wide(p, "sinks", o.heads);
+  if (has.sinks) l.sinks = load_wide(p, "sinks", o.heads);
   return l;
 }
 
@@ -61,9 +75,8 @@ attention_layer<T> load_llama_attention(const parameters<T>& p, const settings& 
 template <storage T>
 attention_layer<T> load_qwen3_next_attention(const parameters<T>& p, const settings& c) {
   attention_options o = detail::head_options(c);
-  o.gated = true;
   detail::plain_rotary(c, "rope_parameters", o);
-  return detail::load_attention(p, std::move(o), true);
+  return detail::load_attention(p, std::move(o), {.gated = true, .normed = true});
 }
 
 template <storage T>
@@ -83,7 +96,7 @@ attention_layer<T> load_gemma3_attention(const parameters<T>& p, const settings&
   o.scale = 1.0 / std::sqrt(c.number("query_pre_attn_scalar"));
   o.window = detail::window_of(c, layer);
   detail::plain_rotary(c, o.window > 0 ? "rope_parameters.sliding_attention" : "rope_parameters.full_attention", o);
-  return detail::load_attention(p, std::move(o), true);
+  return detail::load_attention(p, std::move(o), {.normed = true});
 }
 
 template <storage T>
@@ -95,7 +108,7 @@ attention_layer<T> load_gpt_oss_attention(const parameters<T>& p, const settings
                        .beta_fast = c.number(rope("beta_fast")), .beta_slow = c.number(rope("beta_slow")), .truncate = c.flag_or(rope("truncate"), true)};
   o.frequencies = stretched.frequencies(o.head_dim);
   o.rotary_factor = stretched.attention_factor();
-  return detail::load_attention(p, std::move(o), false, true);
+  return detail::load_attention(p, std::move(o), {.sinks = true});
 }
 
 }  // namespace WEFT_ISA

@@ -2,7 +2,7 @@
 //
 //   q, k, v = W_q x, W_k x, W_v x          norms of q and k per head, then rotary, where a model has them
 //   o = attention(q, k, v)                 all keys or a window; soft cap and sink logits where a model has them
-//   y = W_o (o sigmoid(gate))              gate: a second half of every query head
+//   y = W_o (o sigmoid(W_gate x))          where a model has the gate
 //
 // Keys are cached after norm and rotary. A token's position is the number of tokens that its sequence has seen.
 #pragma once
@@ -22,7 +22,6 @@ struct attention_options {
   index heads = 0, key_heads = 0, head_dim = 0;
   index window = 0;                   // 0: every key
   double scale = 1.0, softcap = 0.0;
-  bool gated = false;                 // every query head is followed by its gate
   double norm_eps = 1e-6;             // of q_norm and k_norm, which multiply by 1 + weight
   std::vector<double> frequencies{};  // rotary; empty: none
   double rotary_factor = 1.0;         // of cos and sin
@@ -39,6 +38,7 @@ struct attention_layer {
 
   attention_options options{};
   projection<T> q{}, k{}, v{}, out{};
+  projection<T> gate{};               // [heads * head_dim], optional
   array<T, 1> q_norm{}, k_norm{};         // [head_dim], optional, both or none
   array<real, 1> sinks{};               // [heads], optional
 
@@ -50,27 +50,31 @@ struct attention_layer {
   state_type state(const shape& s) const {
     return mixer().state({.batch = s.batch, .heads = options.key_heads, .key_dim = options.head_dim, .value_dim = options.head_dim, .capacity = s.capacity});
   }
-  void check_state(const state_type& s, index sequences) const {
+  WEFT_INLINE void check_state(const state_type& s, index sequences) const {
     const std::array expected{sequences, options.key_heads, s.capacity(), options.head_dim};
     check_part("keys", s.keys, expected);
     check_part("values", s.values, expected);
     check_part("length", s.length, std::array{sequences});
+    for (index n = 0; n < sequences; ++n)
+      require(s.length(n) >= 0 && (is_ring(s) || s.length(n) <= s.capacity()), errc::value, "state.length: expected 0 to ", s.capacity(),
+              " tokens, got ", s.length(n), " for sequence ", n);
   }
+  bool is_ring(const state_type& s) const { return cache_slots(s.capacity(), mixer().select.retained()).ring; }
   // Grows a cache without a window, so that every sequence can take so many tokens more.
-  void make_room(state_type& s, index tokens) const {
-    if (cache_slots(s.capacity(), mixer().select.retained()).ring) return;
+  WEFT_INLINE void make_room(state_type& s, index tokens) const {
+    if (is_ring(s)) return;
     std::int64_t longest = 0;
     for (index n = 0; n < s.length.extent(0); ++n) longest = std::max(longest, s.length(n));
     if (longest > every_key - tokens) throw error(errc::capacity, "weft: make_room: a cache of " + std::to_string(longest) + " tokens cannot take " + std::to_string(tokens) + " more");
     if (longest + tokens > s.capacity()) s.grow(longest + tokens);
   }
   // A cache without a window must take all tokens of a call, or none of them is read.
-  void check_room(const state_type& s, index time, std::span<const index> cu) const {
-    if (cache_slots(s.capacity(), mixer().select.retained()).ring) return;
+  WEFT_INLINE void check_room(const state_type& s, index time, std::span<const index> cu) const {
+    if (is_ring(s)) return;
     for (index n = 0; n < s.length.extent(0); ++n) {
       const auto i = static_cast<std::size_t>(n);
       const index more = cu.empty() ? time : cu[i + 1] - cu[i];
-      require(s.length(n) >= 0 && more <= s.capacity() - s.length(n), errc::capacity, "state.keys: sequence ", n, " holds ", s.length(n), " of ", s.capacity(),
+      require(more <= s.capacity() - s.length(n), errc::capacity, "state.keys: sequence ", n, " holds ", s.length(n), " of ", s.capacity(),
               " tokens; expected room for ", more, " more (grow() makes it)");
     }
   }
@@ -99,15 +103,15 @@ void forward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, key
   const auto& o = l.options;
   const index B = x.extent[0], n = x.extent[1], H = o.heads, G = o.key_heads, d = o.head_dim, turning = static_cast<index>(o.frequencies.size());
   temporaries::scope memory(executor.temporaries());
-  const auto queries = memory.take<T>(B, n, l.q.outputs()), keys = memory.take<T>(B, n, G * d), values = memory.take<T>(B, n, G * d), read = memory.take<T>(B, n, H * d);
+  const auto queries = memory.take<T>(B, n, H * d), keys = memory.take<T>(B, n, G * d), values = memory.take<T>(B, n, G * d), read = memory.take<T>(B, n, H * d);
+  const auto gate = memory.take<T>(B, n, l.gate.weight.null() ? 0 : H * d);
   const auto cos = memory.take<R>(B, n, turning), sin = memory.take<R>(B, n, turning);
   const auto positions = memory.take<std::int64_t>(B, n);
 
   project<T>(executor, l.q, x, queries);
   project<T>(executor, l.k, x, keys);
   project<T>(executor, l.v, x, values);
-  const auto q_heads = heads_of(queries, 0, H, o.gated ? 2 * d : d);
-  const auto q = q_heads.slice(3, 0, d), k = heads_of(keys, 0, G, d);
+  const auto q = heads_of(queries, 0, H, d), k = heads_of(keys, 0, G, d);
   if (!l.q_norm.null()) {
     rms_norm<T>(executor, q, l.q_norm, q, o.norm_eps, true);
     rms_norm<T>(executor, k, l.k_norm, k, o.norm_eps, true);
@@ -119,12 +123,9 @@ void forward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, key
     rotary<T>(executor, k, cos, sin, k);
   }
   fold(executor, l.mixer(), {.q = q, .k = k, .v = heads_of(values, 0, G, d), .sink = l.sinks}, state, {.o = heads_of(read, 0, H, d)}, call);
-  if (o.gated) {
-    const auto gate = q_heads.slice(3, d, d);
-    for (index h = 0; h < H; ++h) {
-      const view<const T, 3> gate_of_head(&gate(0, 0, h, 0), {B, n, d}, {gate.stride[0], gate.stride[1], 1});
-      multiply<T>(executor, read.slice(2, h * d, d), gate_of_head, activation::sigmoid, read.slice(2, h * d, d));
-    }
+  if (!l.gate.weight.null()) {
+    project<T>(executor, l.gate, x, gate);
+    multiply<T>(executor, read, gate, activation::sigmoid, read);
   }
   project<T>(executor, l.out, read, y);
 }

@@ -49,7 +49,7 @@ struct delta_net {
     return {{array<real, 3>({s.batch, taps() - 1, qkv.outputs()})},
             gated_delta_rule<real>{}.state({.batch = s.batch, .heads = options.value_heads, .key_dim = options.key_dim, .value_dim = options.value_dim})};
   }
-  void check_state(const state_type& s, index sequences) const {
+  WEFT_INLINE void check_state(const state_type& s, index sequences) const {
     check_part("conv", s.conv.inputs, std::array{sequences, taps() - 1, qkv.outputs()});
     check_part("recurrent", s.recurrent.matrix, std::array{sequences, options.value_heads, options.key_dim, options.value_dim});
   }

@@ -22,7 +22,7 @@ struct lfm2_conv {
   index hidden() const { return out.outputs(); }
   index taps() const { return conv.extent(1); }
   state_type state(const shape& s) const { return {{array<accumulate_t<T>, 3>({s.batch, taps() - 1, hidden()})}, {}}; }
-  void check_state(const state_type& s, index sequences) const { check_part("conv", s.conv.inputs, std::array{sequences, taps() - 1, hidden()}); }
+  WEFT_INLINE void check_state(const state_type& s, index sequences) const { check_part("conv", s.conv.inputs, std::array{sequences, taps() - 1, hidden()}); }
 };
 
 }  // namespace v1

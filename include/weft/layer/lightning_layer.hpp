@@ -37,7 +37,7 @@ struct lightning_layer {
   state_type state(const shape& s) const {
     return {{}, lightning<accumulate_t<T>>{}.state({.batch = s.batch, .heads = heads, .key_dim = head_dim, .value_dim = head_dim})};
   }
-  void check_state(const state_type& s, index sequences) const {
+  WEFT_INLINE void check_state(const state_type& s, index sequences) const {
     check_part("recurrent", s.recurrent.matrix, std::array{sequences, heads, head_dim, head_dim});
   }
 };

@@ -50,7 +50,7 @@ struct mamba2_layer {
     return {{array<real, 3>({s.batch, taps() - 1, conv.extent(0)})},
             mamba2<real>{}.state({.batch = s.batch, .heads = options.heads, .key_dim = options.state_dim, .value_dim = options.head_dim})};
   }
-  void check_state(const state_type& s, index sequences) const {
+  WEFT_INLINE void check_state(const state_type& s, index sequences) const {
     check_part("conv", s.conv.inputs, std::array{sequences, taps() - 1, conv.extent(0)});
     check_part("recurrent", s.recurrent.matrix, std::array{sequences, options.heads, options.state_dim, options.head_dim});
   }

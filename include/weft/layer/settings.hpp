@@ -27,13 +27,14 @@ class settings {
   double number(const std::string& name) const { return get<double>(name, "a number"); }
   bool flag(const std::string& name) const { return get<bool>(name, "true or false"); }
   const std::string& text(const std::string& name) const { return get<std::string>(name, "a text"); }
-  // A count, from 1 to 2^31.
-  index count(const std::string& name) const {
+  // A whole number from `least` to 2^24: products of two do not overflow.
+  index integer(const std::string& name, index least) const {
     const double x = number(name);
-    if (!(x >= 1.0 && x <= 2147483648.0) || x != static_cast<double>(static_cast<index>(x)))
-      throw error(errc::value, "weft: " + source_ + ": " + name + ": expected a count of at least 1, got " + std::to_string(x));
+    if (!(x >= static_cast<double>(least) && x <= 0x1p24) || x != static_cast<double>(static_cast<index>(x)))
+      throw error(errc::value, "weft: " + source_ + ": " + name + ": expected a whole number from " + std::to_string(least) + " to 2^24, got " + std::to_string(x));
     return static_cast<index>(x);
   }
+  index count(const std::string& name) const { return integer(name, 1); }
   // Nothing where the name is absent.
   std::optional<double> optional_number(const std::string& name) const { return has(name) ? std::optional(number(name)) : std::nullopt; }
   bool flag_or(const std::string& name, bool otherwise) const { return has(name) ? flag(name) : otherwise; }
