@@ -74,9 +74,9 @@ double fma_peak_gflops(int threads) {
   double& best = known[threads];
   if (best == 0) {
     long rounds = 1 << 16;
-    for (auto start = clock::now(); multiply_add(rounds), seconds_since(start) < 10e-3; start = clock::now()) rounds *= 2;
-    // The machine may have other work: the best of many short rounds is what the processor can do.
-    for (int i = 0; i < 12; ++i) best = std::max(best, fma_round(threads, rounds));
+    for (auto start = clock::now(); multiply_add(rounds), seconds_since(start) < 3e-3; start = clock::now()) rounds *= 2;
+    // The machine may have other work: the best of many rounds shorter than a time slice is what the processor can do.
+    for (int i = 0; i < 40; ++i) best = std::max(best, fma_round(threads, rounds));
   }
   return best;
 }

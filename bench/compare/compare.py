@@ -65,7 +65,7 @@ def ready_rivals(p, quick):
     import numpy as np
 
     from problem import expected, inputs
-    from rival import RIVALS, Missing
+    from rival import RIVALS
 
     checked, ready = p.check(), []
     small = inputs(checked)
@@ -81,8 +81,6 @@ def ready_rivals(p, quick):
                 print(f"not timed: {name}: {p.name} {p.cfg}: differs from float64 by {error:.1e} of the largest value")
                 continue
             ready.append((name, call if checked == p else build(p, inputs(p))[0]))
-        except Missing:
-            pass
         except Exception as e:
             print(f"not timed: {name}: {p.name} {p.cfg}: {type(e).__name__}: {str(e).splitlines()[0][:120]}")
     return ready

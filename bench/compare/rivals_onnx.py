@@ -3,7 +3,7 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from problem import HEADS, TAPS, WINDOW
+from problem import HEADS, WINDOW
 from rival import rival
 
 VERSION = f"onnxruntime {ort.__version__}"

@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-from problem import HEADS, TAPS, WINDOW
+from problem import WINDOW
 from rival import rival
 
 VERSION = f"torch {torch.__version__}"
