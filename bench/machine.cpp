@@ -1,10 +1,13 @@
 #include "machine.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <fstream>
 #include <map>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -48,23 +51,32 @@ constexpr int chains = 12;  // latency times units is 10 at most on the processo
   return 2.0 * chains * width * static_cast<double>(rounds);
 }
 
-// One round on all threads at once, from a common start to the last end.
+// Processor time of the calling thread: what other programs take from it does not count against the processor.
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+double rate(long rounds) {
+  const double start = thread_seconds();
+  const double flops = multiply_add(rounds);
+  return flops / (thread_seconds() - start) * 1e-9;
+}
+
+// One round on all threads at once, which share clock and units; the sum of their rates.
 double fma_round(int threads, long rounds) {
   std::atomic<int> ready{0};
-  std::atomic<bool> go{false};
+  std::vector<double> rates(static_cast<std::size_t>(threads));
+  const auto run = [&](std::size_t i) {
+    for (ready.fetch_add(1); ready.load() != threads;) std::this_thread::yield();
+    rates[i] = rate(rounds);
+  };
   std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i)
-    others.emplace_back([&] {
-      ready.fetch_add(1);
-      while (!go.load()) {}
-      multiply_add(rounds);
-    });
-  while (ready.load() != threads - 1) {}
-  const auto start = clock::now();
-  go.store(true);
-  const double flops = multiply_add(rounds) * threads;
+  for (int i = 1; i < threads; ++i) others.emplace_back(run, static_cast<std::size_t>(i));
+  run(0);
   for (std::thread& t : others) t.join();
-  return flops / seconds_since(start) * 1e-9;
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 }  // namespace
@@ -74,9 +86,8 @@ double fma_peak_gflops(int threads) {
   double& best = known[threads];
   if (best == 0) {
     long rounds = 1 << 16;
-    for (auto start = clock::now(); multiply_add(rounds), seconds_since(start) < 3e-3; start = clock::now()) rounds *= 2;
-    // The machine may have other work: the best of many rounds shorter than a time slice is what the processor can do.
-    for (int i = 0; i < 40; ++i) best = std::max(best, fma_round(threads, rounds));
+    while (2.0 * chains * width * static_cast<double>(rounds) / rate(rounds) < 5e6) rounds *= 2;  // 5 ms
+    for (int i = 0; i < 20; ++i) best = std::max(best, fma_round(threads, rounds));
   }
   return best;
 }

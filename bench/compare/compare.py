@@ -92,11 +92,14 @@ def run_weft(program, p, out):
                            f"--benchmark_out={out}", "--benchmark_out_format=json"], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"compare: {program} failed on {p.benchmark}: {done.stderr.strip()}")
-    report = json.loads(pathlib.Path(out).read_text())
+    written = pathlib.Path(out).read_text()
+    if not written:
+        return None, "no such benchmark", {}
+    report = json.loads(written)
     rows = [r for r in report["benchmarks"] if r["run_type"] == "iteration"]
     wrong = [r["error_message"] for r in rows if r.get("error_occurred")]
-    if wrong or not rows:
-        return None, wrong[0] if wrong else "no such benchmark", report["context"]
+    if wrong:
+        return None, wrong[0], report["context"]
     unit = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
     return [r["real_time"] * unit[r["time_unit"]] for r in rows], min(rows, key=lambda r: r["real_time"]), report["context"]
 
@@ -173,7 +176,9 @@ def main():
     flat = [dict(op=r["problem"].name, cfg=r["problem"].cfg, peer=n, ms=round(1e3 * min(t), 6), ms_median=round(median_ms(t), 6))
             for r in rows for n, t in r["times"].items()]
     (out / "compare.json").write_text(json.dumps(flat, indent=1) + "\n")
-    context = rows[-1]["context"]
+    context = next((r["context"] for r in rows if r["context"]), None)
+    if not context:
+        sys.exit("compare: weft_bench measured nothing")
     machine = (f"{context['processor']}, {context['instruction_set']}, {args.threads} thread{'s' * (args.threads > 1)}, float32, "
                f"H = 8; FMA peak {float(context['fma_peak_gflops']):.0f} GFLOP/s a thread")
     print(f"\n{machine}. Medians over alternating rounds; best rounds are in compare.json.")
