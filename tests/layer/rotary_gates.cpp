@@ -77,6 +77,14 @@ TEST_CASE("decay gates and writing strengths equal their formulas") {
       CHECK(g(1, t, c) == Approx(bounded ? -5.0 / (1.0 + std::exp(-rate * x)) : -rate * std::log1p(std::exp(x))).epsilon(1e-13));
       CHECK(g(1, t, c) <= 0.0);
     }
+  const auto gate_f = decay_gate<float>::make(test::normal<float, 1>({1}, 1), array<float, 1>({1}));  // the rate is some number, the bias 0
+  for (float x = -90.0f; x < 90.0f; x += 0.37f) {
+    array<float, 3> one({1, 1, 1});
+    one(0, 0, 0) = x;
+    decay<float>(executor, gate_f, one);
+    const double exact = -static_cast<double>(gate_f.rate(0)) * (std::max(0.0, static_cast<double>(x)) + std::log1p(std::exp(-std::abs(static_cast<double>(x)))));
+    CHECK(static_cast<double>(one(0, 0, 0)) == Approx(exact).epsilon(1e-6).margin(1e-37));
+  }
   auto beta = a;
   writing_strength<double>(executor, beta, 2.0);
   CHECK(beta(0, 1, 0) == Approx(2.0 / (1.0 + std::exp(-a(0, 1, 0)))).epsilon(1e-14));

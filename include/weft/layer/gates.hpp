@@ -34,6 +34,20 @@ struct decay_gate {
 
 inline namespace WEFT_ISA {
 
+namespace detail {
+
+// log(1 + e^x) = max(x, 0) + log(1 + e) with e = e^-|x| in (0, 1], and log(1 + e) = 2 artanh(e / (2 + e)): a short odd series,
+// 2e-8 relative, at less than half the cost of the general logarithm.
+WEFT_INLINE simd<float> gate_softplus(simd<float> x) {
+  const simd<float> zero(0.f), e = weft::exp(where_nonneg(x, -x, x)), s = e / (simd<float>(2.f) + e), q = s * s;
+  simd<float> series(1.f / 13.f);
+  for (const float term : {1.f / 11.f, 1.f / 9.f, 1.f / 7.f, 1.f / 5.f, 1.f / 3.f, 1.f}) series = fma(series, q, simd<float>(term));
+  return where_nonneg(x, x, zero) + simd<float>(2.f) * s * series;
+}
+WEFT_INLINE simd<double> gate_softplus(simd<double> x) { return softplus(x); }
+
+}  // namespace detail
+
 // a [B, T, channels] becomes the log-decay, in place. Throws errc::shape.
 template <class R>
 void decay(cpu& executor, const decay_gate<R>& gate, view<R, 3> a) {
@@ -43,7 +57,7 @@ void decay(cpu& executor, const decay_gate<R>& gate, view<R, 3> a) {
   for_rows(executor, {a.extent[0], a.extent[1], 1}, channels, [&](index b, index t, index) {
     for_lanes<R>(channels, [&](index c, auto lane) {
       const simd<R> x = get(&a(b, t, c), lane) + get(gate.bias.data() + c, lane), rate = get(gate.rate.data() + c, lane);
-      put(&a(b, t, c), gate.lower_bound ? bound * sigmoid(rate * x) : -(rate * softplus(x)), lane);
+      put(&a(b, t, c), gate.lower_bound ? bound * sigmoid(rate * x) : -(rate * detail::gate_softplus(x)), lane);
     });
   });
 }
