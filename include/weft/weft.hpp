@@ -18,3 +18,4 @@
 #include "layer/short_conv.hpp"
 #include "recurrence/all.hpp"
 #include "recurrence/literal.hpp"
+#include "recurrence/validate.hpp"

@@ -16,6 +16,7 @@ struct comba_policy {
     weft::gate<Rep> g, beta;
   };
   static constexpr std::array names{"q", "k", "p", "v", "g", "beta"};
+  static constexpr std::array limits{limit{"beta", 0, 2}};
   static constexpr weft::axes axes{.decay = decay::per_token, .erase = erase::tied, .timing = timing::pre};
   static constexpr int unit_keys = 3;
 

@@ -20,6 +20,7 @@ struct delta_policy {
     weft::gate<Rep> beta;
   };
   static constexpr std::array names{"q", "k", "v", "beta"};
+  static constexpr std::array limits{limit{"beta", 0, 2}};
   static constexpr weft::axes axes{.erase = erase::tied};
   static constexpr int unit_keys = 2;
 
@@ -37,6 +38,7 @@ struct gated_delta_policy {
     weft::gate<Rep> g, beta;
   };
   static constexpr std::array names{"q", "k", "v", "g", "beta"};
+  static constexpr std::array limits{limit{"beta", 0, 2}};
   static constexpr weft::axes axes{.decay = decay::per_token, .erase = erase::tied};
   static constexpr int unit_keys = 2;
 

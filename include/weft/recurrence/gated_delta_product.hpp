@@ -17,6 +17,7 @@ struct gated_delta_product_policy {
     weft::gate<Rep> g;
   };
   static constexpr std::array names{"q", "k", "v", "beta", "g?"};
+  static constexpr std::array limits{limit{"beta", 0, 2}};
   static constexpr weft::axes axes{.decay = decay::per_token, .erase = erase::tied, .micro_steps = true};
   static constexpr int unit_keys = 2;
 

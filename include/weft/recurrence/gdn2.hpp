@@ -17,6 +17,7 @@ struct gdn2_policy {
     weft::value_gate<Rep> w;
   };
   static constexpr std::array names{"q", "k", "v", "g", "b", "w"};
+  static constexpr std::array limits{limit{"b", 0, 2}, limit{"w", 0, 2}};
   static constexpr weft::axes axes{.decay = decay::per_channel, .erase = erase::tied};
   static constexpr int unit_keys = 2;
 

@@ -10,6 +10,8 @@
 //            bind(inputs<views<T>>)                         sees which optional inputs are there
 //            static constexpr int unit_keys                 so many first key inputs can be made unit length
 //            static constexpr double scale                  default scale of q; key_dim^-1/2 where absent
+//            static constexpr std::array limits             weft::limit{"beta", 0, 2}: what validate() admits; that decays
+//                                                           do not grow it sees from key_side
 // A policy may have data members (options); its functions may be static or const. It holds no loop.
 #pragma once
 #include <array>
@@ -50,6 +52,12 @@ constexpr int unit_keys() {
   if constexpr (requires { P::unit_keys; }) return P::unit_keys;
   else return 0;
 }
+
+// The range that an input's numbers belong in.
+struct limit {
+  std::string_view name;
+  double low, high;
+};
 
 // The name of input i without its mark, and whether it may be null.
 struct input_name {

@@ -32,15 +32,16 @@ class scan_engine {
  public:
   scan_engine(cpu& executor, const scan_job<R>& job) : job_(job), x_(job.extents) {
     const index workers = executor.workers();
-    panels_ = (x_.value_dim + L - 1) / L;
+    panels_ = std::max<index>(A.normalised ? 1 : 0, (x_.value_dim + L - 1) / L);
     keys_ = (x_.key_dim + W - 1) / W * W;
     // Columns of one head are split only when heads are too few: every part repeats the chunk's preparation.
     head_groups_ = std::min(x_.value_heads, std::max<index>(1, (workers + x_.sequences - 1) / std::max<index>(1, x_.sequences)));
     const index tasks = std::max<index>(1, x_.sequences * head_groups_);
-    column_groups_ = x_.output_is_key ? 1 : std::clamp<index>((workers + tasks - 1) / tasks, 1, std::max<index>(1, panels_));
+    // They would share a normaliser, which one might read after another wrote it.
+    column_groups_ = x_.output_is_key || A.normalised ? 1 : std::clamp<index>((workers + tasks - 1) / tasks, 1, std::max<index>(1, panels_));
     group_heads_ = (x_.value_heads + head_groups_ - 1) / std::max<index>(1, head_groups_);
     group_panels_ = (panels_ + column_groups_ - 1) / column_groups_;
-    if (x_.sequences == 0 || x_.value_heads == 0 || x_.value_dim == 0 || x_.time == 0) return;  // nothing to fold: the state stays as it is
+    if (x_.sequences == 0 || x_.value_heads == 0 || panels_ == 0 || x_.time == 0) return;  // nothing to fold: the state stays as it is
     arena room;
     place(room);
     executor.reserve(room.used());
@@ -116,7 +117,7 @@ class scan_engine {
       if constexpr (Load) {
         std::fill_n(norm, keys_, R(0));
         job_.load_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
-      } else if (p0 == 0) {  // one writer; the other column groups computed the same
+      } else {
         job_.store_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
       }
     }

@@ -1,0 +1,13 @@
+// Class D: the erase writes along its own key.
+#include "mixer_subject.hpp"
+
+namespace contract {
+namespace {
+
+const auto& delta = add<weft::delta_rule<float>>("delta");
+const auto& gated_delta = add<weft::gated_delta_rule<float>>("gated_delta");
+const auto& gated_delta_unit = add<weft::gated_delta_rule<float>>("gated_delta unit keys", {.qk_l2norm = true});
+const auto& kda = add<weft::kda<float>>("kda");
+
+}  // namespace
+}  // namespace contract

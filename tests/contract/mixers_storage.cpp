@@ -1,0 +1,23 @@
+// One mixer of each class over the other storage types.
+#include "adapt.hpp"
+#include "mixer_subject.hpp"
+
+namespace contract {
+namespace {
+
+auto& gla_double = add<weft::gla<double>>("gla double");
+auto& gated_delta_double = add<weft::gated_delta_rule<double>>("gated_delta double");
+auto& dplr_double = add<weft::dplr<double>>("dplr double");
+auto& dplr_bf16 = add<weft::dplr<weft::bf16>>("dplr bf16");
+const auto& gated_delta_bf16 = add<weft::gated_delta_rule<weft::bf16>>("gated_delta bf16");
+const auto& simple_gla_fp16 = add<weft::simple_gla<weft::fp16>>("simple_gla fp16");
+
+const bool set = [] {
+  dplr_double.adapt = dplr_bf16.adapt = removal_keys;
+  // The definition in double is all there is to compare with, and rounds as often.
+  gla_double.bound = gated_delta_double.bound = dplr_double.bound = 32;
+  return true;
+}();
+
+}  // namespace
+}  // namespace contract

@@ -1,0 +1,98 @@
+// Values that validate() refuses and those it takes, by tensor and code.
+#include <weft/weft.hpp>
+
+#include "catch.hpp"
+#include "example_policy.hpp"
+
+namespace {
+
+using weft::errc;
+
+constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+struct delta_call {
+  weft::array<float, 4> q{{1, 3, 1, 4}}, k = q, v{{1, 3, 2, 5}};
+  weft::array<float, 3> g{{1, 3, 2}}, beta = g;
+  auto inputs() const { return weft::gated_delta_rule<float>::inputs{.q = q, .k = k, .v = v, .g = g, .beta = beta}; }
+};
+
+template <class M>
+std::string complaint(const M& mixer, const typename M::inputs& in, errc code = errc::value) {
+  try {
+    weft::validate(mixer, in);
+  } catch (const weft::error& e) {
+    CHECK(e.code() == code);
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("good values pass, a decay of -inf among them") {
+  delta_call c;
+  c.g(0, 1, 1) = -infinity;
+  c.beta(0, 2, 0) = 2;
+  CHECK(complaint(weft::gated_delta_rule<float>{}, c.inputs()) == "");
+  CHECK(complaint(weft::gated_delta_rule<float>{}, {}) == "");
+}
+
+TEST_CASE("the first bad tensor is named with the place") {
+  const weft::gated_delta_rule<float> mixer;
+  const auto with = [&](auto&& change) {
+    delta_call c;
+    change(c);
+    return complaint(mixer, c.inputs());
+  };
+  CHECK(with([](auto& c) { c.v(0, 2, 1, 4) = not_a_number; }).starts_with("weft: v: expected finite numbers, got"));
+  CHECK(with([](auto& c) { c.v(0, 2, 1, 4) = not_a_number; }).ends_with("at [0, 2, 1, 4]"));
+  CHECK(with([](auto& c) { c.q(0, 0, 0, 0) = -infinity; }).starts_with("weft: q: expected finite numbers, got -inf"));
+  CHECK(with([](auto& c) { c.g(0, 1, 0) = not_a_number; }).starts_with("weft: g: expected numbers or -inf"));
+  CHECK(with([](auto& c) { c.g(0, 1, 1) = 0.5f; }) == "weft: g: expected a log-decay of at most 0, got 0.5 at batch 0, token 1, head 1, channel 0");
+  CHECK(with([](auto& c) { c.beta(0, 1, 0) = 2.5f; }) == "weft: beta: expected 0 to 2, got 2.5 at [0, 1, 0]");
+  CHECK(with([](auto& c) { c.beta(0, 1, 0) = -infinity; }).starts_with("weft: beta: expected 0 to 2"));
+}
+
+TEST_CASE("GDN-2's gates have limits each; growth shows in every channel") {
+  const weft::gdn2<float> mixer;
+  weft::array<float, 4> key({1, 2, 1, 3}), value({1, 2, 1, 3}), g = key, b = key, w = value;
+  const weft::gdn2<float>::inputs in{.q = key, .k = key, .v = value, .g = g, .b = b, .w = w};
+  CHECK(complaint(mixer, in) == "");
+  w(0, 1, 0, 2) = -1;
+  CHECK(complaint(mixer, in).starts_with("weft: w: expected 0 to 2, got -1"));
+  w(0, 1, 0, 2) = 1, b(0, 0, 0, 1) = 3;
+  CHECK(complaint(mixer, in).starts_with("weft: b: expected 0 to 2, got 3"));
+  b(0, 0, 0, 1) = 1, g(0, 1, 0, 2) = 1;
+  CHECK(complaint(mixer, in).ends_with("got 1 at batch 0, token 1, head 0, channel 2"));
+}
+
+TEST_CASE("decays are judged as the policy computes them") {
+  weft::array<float, 4> x({1, 2, 1, 3}), key({1, 2, 1, 4});
+  weft::array<float, 3> dt({1, 2, 1});
+  weft::array<float, 1> A({1});
+  A(0) = -1;
+  const weft::mamba2<float>::inputs in{.x = x, .dt = dt, .A = A, .B = key, .C = key, .D = {}, .dt_bias = {}, .z = {}};
+  CHECK(complaint(weft::mamba2<float>{}, in) == "");
+  A(0) = 1;
+  CHECK(complaint(weft::mamba2<float>{}, in).starts_with("weft: g: expected a log-decay of at most 0"));
+
+  // A user's policy, without names, limits or an input called g: a sigmoid always forgets.
+  dt(0, 1, 0) = 30;
+  CHECK(complaint(weft::recurrence<leaky_delta, float>{}, {.q = key, .k = key, .v = x, .x = dt, .beta = dt}) == "");
+  dt(0, 1, 0) = not_a_number;
+  CHECK(complaint(weft::recurrence<leaky_delta, float>{}, {.q = key, .k = key, .v = x, .x = dt, .beta = dt}).starts_with("weft: input 4: expected numbers"));
+}
+
+TEST_CASE("inputs that do not fit each other are no place to look for values") {
+  delta_call c;
+  c.beta = weft::array<float, 3>({1, 2, 2});
+  CHECK(complaint(weft::gated_delta_rule<float>{}, c.inputs(), errc::shape) == "weft: beta: expected [1, 3, 2], got [1, 2, 2]");
+}
+
+TEST_CASE("attention refuses a NaN by its tensor") {
+  weft::array<float, 4> q({1, 2, 2, 3}), k({1, 2, 1, 3});
+  const weft::attention<float> mixer;
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = k}) == "");
+  k(0, 1, 0, 2) = not_a_number;
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) == "weft: k: expected numbers, got a NaN");
+}
