@@ -171,8 +171,10 @@ TEST_CASE("bad input is named before anything is written") {
   check(errc::sequence, "cu_seqlens", [](auto&, auto&, auto&, auto&, auto& cu) { cu = {0, 6}; });
   check(errc::value, "softcap", [](auto&, auto&, auto&, auto& mixer, auto&) { mixer.softcap = -1; });
   check(errc::value, "scale", [](auto&, auto&, auto&, auto& mixer, auto&) { mixer.scale = std::numeric_limits<double>::quiet_NaN(); });
-  check(errc::overlap, "k", [](auto& in, auto& out, auto&...) { out.o = weft::view<float, 4>(const_cast<float*>(in.k.data), out.o.extent); });
-  check(errc::overlap, "q", [](auto& in, auto& out, auto&...) { out.o = weft::view<float, 4>(const_cast<float*>(in.q.data) + 8, out.o.extent); });
+  check(errc::overlap, "k", [&](auto& in, auto&...) { in.k = weft::view<const float, 4>(c.o.data(), in.k.extent); });
+  check(errc::overlap, "q", [&](auto& in, auto&...) {
+    in.q = weft::view<const float, 4>(c.o.data(), in.q.extent, {96, 16, 8, 1});  // not the view of o
+  });
   check(errc::overlap, "state", [](auto&, auto& out, auto& state, auto&...) { out.lse = weft::view<float, 3>(state.keys.data(), out.lse.extent); });
 
   for (const weft::window bad : {weft::window{.window = -1}, weft::window{.window = 4, .kept = -2}}) {
