@@ -27,9 +27,13 @@ def arguments():
     parser.add_argument("--ops", default="", help="comma-separated: gated_delta_rule or scan/gated_delta_rule, ...")
     parser.add_argument("--threads", type=int, default=1, choices=(1, 2))
     parser.add_argument("--quick", action="store_true", help="one round instead of three, and no compiled rivals")
+    parser.add_argument("--cpu-time", action="store_true", help="processor time, not the wall clock's: for a machine with other work; one thread")
     parser.add_argument("--python", help="a Python that has the rivals, instead of an environment of our own")
     parser.add_argument("--out", default=".", help="folder of compare.json and compare.svg")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.cpu_time and args.threads > 1:
+        parser.error("--cpu-time: expected one thread, got " + str(args.threads))
+    return args
 
 
 def enter_environment(args):
@@ -86,8 +90,8 @@ def ready_rivals(p, quick):
     return ready
 
 
-def run_weft(program, p, out):
-    """Seconds a call, and the counters of the best repetition."""
+def run_weft(program, p, out, field):
+    """Seconds a call, and the best repetition, its rates by the same clock."""
     done = subprocess.run([program, "--all", f"--benchmark_filter=^{re.escape(p.benchmark)}$", "--benchmark_min_time=0.05", "--benchmark_repetitions=4",
                            f"--benchmark_out={out}", "--benchmark_out_format=json"], capture_output=True, text=True)
     if done.returncode:
@@ -101,7 +105,9 @@ def run_weft(program, p, out):
     if wrong:
         return None, wrong[0], report["context"]
     unit = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
-    return [r["real_time"] * unit[r["time_unit"]] for r in rows], min(rows, key=lambda r: r["real_time"]), report["context"]
+    best = min(rows, key=lambda r: r[field])
+    rates = {n: best[n] * best["real_time"] / best[field] for n in ("share_of_peak", "gb_per_second") if n in best}
+    return [r[field] * unit[r["time_unit"]] for r in rows], dict(rates, time=best[field]), report["context"]
 
 
 def measure(p, args, program, scratch):
@@ -110,16 +116,17 @@ def measure(p, args, program, scratch):
 
     rivals = ready_rivals(p, args.quick)
     times, counters, context = {}, None, {}
+    field, clock = ("cpu_time", time.process_time) if args.cpu_time else ("real_time", time.perf_counter)
     for _ in range(1 if args.quick else 3):
-        seconds, told, context = run_weft(program, p, scratch)
+        seconds, told, context = run_weft(program, p, scratch, field)
         if seconds is None:
             print(f"not timed: weft: {p.name} {p.cfg}: {told}")
         else:
             times.setdefault("weft", []).extend(seconds)
-            if counters is None or told["real_time"] < counters["real_time"]:
+            if counters is None or told["time"] < counters["time"]:
                 counters = told
         for name, call in rivals:
-            times.setdefault(name, []).extend(samples(call, 0.15))
+            times.setdefault(name, []).extend(samples(call, 0.15, clock))
             if args.threads > 1:
                 time.sleep(0.25)  # idle pools of one peer must not spin beside the next
     return dict(problem=p, times=times, counters=counters or {}, context=context)
@@ -181,6 +188,7 @@ def main():
         sys.exit("compare: weft_bench measured nothing")
     machine = (f"{context['processor']}, {context['instruction_set']}, {args.threads} thread{'s' * (args.threads > 1)}, float32, "
                f"H = 8; FMA peak {float(context['fma_peak_gflops']):.0f} GFLOP/s a thread")
+    machine += ", processor time" * args.cpu_time
     print(f"\n{machine}. Medians over alternating rounds; best rounds are in compare.json.")
     from chart import draw
 

@@ -3,14 +3,16 @@
 //   ggml_rival OPERATOR TOKENS KEYS WIDTH HEADS THREADS INPUT OUTPUT
 //
 // INPUT holds the operator's tensors as float32, one after another, in the order in which they are made below. Commands, a line
-// each: "run" computes once and writes the result to OUTPUT; "time SECONDS" prints the seconds of single calls on one line.
+// each: "run" computes once and writes the result to OUTPUT; "time SECONDS" prints the seconds of single
+// calls on one line, "cpu  SECONDS" by the processor time of the process.
+#include <time.h>
+
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
 #include <ggml.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -21,7 +23,11 @@
 
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 struct problem {
   std::string op;
@@ -135,16 +141,17 @@ int main(int argc, char** argv) {
       std::cout << "done" << std::endl;
     } else {
       const double budget = std::stod(line.substr(5));
+      const clockid_t clock = line.starts_with("cpu") ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC;
       call();
-      double begin = now();
+      double begin = now(clock);
       call();
-      const int group = std::max(1, static_cast<int>(2e-3 / std::max(now() - begin, 1e-8)));
+      const int group = std::max(1, static_cast<int>(2e-3 / std::max(now(clock) - begin, 1e-8)));
       std::ostringstream out;
-      const double start = now();
-      for (int n = 0; n < 3 || now() - start < budget; ++n) {
-        begin = now();
+      const double start = now(clock);
+      for (int n = 0; n < 3 || now(clock) - start < budget; ++n) {
+        begin = now(clock);
         for (int i = 0; i < group; ++i) call();
-        out << (now() - begin) / group << ' ';
+        out << (now(clock) - begin) / group << ' ';
       }
       std::cout << out.str() << std::endl;
     }

@@ -57,8 +57,8 @@ class Process:
         self.ask("run")
         return np.fromfile(self.result, np.float32)
 
-    def samples(self, budget):
-        return [float(s) for s in self.ask(f"time {budget}").split()]
+    def samples(self, budget, processor_time):
+        return [float(s) for s in self.ask(f"{'cpu ' if processor_time else 'time'} {budget}").split()]
 
     def __del__(self):
         if hasattr(self, "process"):
