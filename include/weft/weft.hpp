@@ -18,4 +18,5 @@
 #include "layer/short_conv.hpp"
 #include "recurrence/all.hpp"
 #include "recurrence/literal.hpp"
+#include "recurrence/segment.hpp"
 #include "recurrence/validate.hpp"

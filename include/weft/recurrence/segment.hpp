@@ -1,0 +1,134 @@
+// What a span of tokens does to any state: S_out = M S_in + B, an affine map. Spans compose, so parts of a sequence can be
+// summed up apart (by other threads, machines, at other times) and put together afterwards.
+//
+//   (M2, B2) after (M1, B1) = (M2 M1, M2 B1 + B2)
+//
+// Both parts come from the engine itself: B is the span run from S_in = 0; M is the span run from S_in = I with nothing
+// written. Without an erase M is diagonal, the span's decay, and one column of ones finds it.
+// For policies whose write() of zeros is zero, as every linear one's is.
+#pragma once
+#include <algorithm>
+
+#include "../core/verbs.hpp"
+#include "check.hpp"
+
+namespace weft {
+inline namespace v1 {
+
+// Of every sequence and value head: transition [N, HV, K, K], or [N, HV, K, 1] where it is diagonal; increment a state.
+template <class M>
+struct segment {
+  static constexpr bool diagonal = M::axes.erase == erase::none;
+  array<accumulate_t<typename M::storage_type>, 4> transition;
+  typename M::state_type increment;
+};
+
+}  // namespace v1
+
+inline namespace WEFT_ISA {
+
+namespace detail {
+
+// The inputs with nothing to write: every tensor of value channels is one row of zeros, read again and again.
+template <class M, class T>
+typename M::inputs without_values(typename M::inputs in, const T* zeros, index width) {
+  for_each_member(in, [&](auto& v, auto) {
+    using view_type = std::remove_cvref_t<decltype(v)>;
+    if constexpr (view_type::role.width == width::value_dim) {
+      if (v.null()) return;
+      v.data = reinterpret_cast<const typename view_type::element*>(zeros);
+      v.stride = {};
+      v.extent.back() = width;
+      v.stride.back() = 1;
+    }
+  });
+  return in;
+}
+
+// A scan for the state alone: all tokens of a sequence and head write their output over the same row.
+template <class Executor, class M>
+void fold(Executor&& executor, const M& mixer, const typename M::inputs& in, typename M::state_type& state, index batch, index time,
+          std::span<const index> cu) {
+  const auto e = state.matrix.extent();
+  array<typename M::storage_type, 4> row({batch, 1, e[1], e[3]});
+  auto o = row.view();
+  o.extent[1] = time;
+  o.stride[1] = 0;
+  weft::scan(executor, mixer, in, state, {.o = o}, cu);
+}
+
+}  // namespace detail
+
+// The summary of a span: two scans, the one for M of width K (1 without an erase). `like` is any state of the mixer's shape.
+// Throws as scan does.
+template <class Executor, class P, class T>
+segment<recurrence<P, T>> summarise(Executor&& executor, const recurrence<P, T>& mixer, const typename recurrence<P, T>::inputs& in,
+                                    const typename recurrence<P, T>::state_type& like, std::span<const index> cu = {}) {
+  using M = recurrence<P, T>;
+  using R = accumulate_t<T>;
+  index batch = 0, time = 0;
+  for_each_member(in, [&](const auto& v, auto) {
+    constexpr role r = std::remove_cvref_t<decltype(v)>::role;
+    if constexpr (r.time && !r.micro)
+      if (!v.null()) batch = v.extent[0], time = v.extent[1];
+  });
+  const auto e = like.matrix.extent();
+  segment<M> s{{}, mixer.state({.batch = e[0], .heads = e[1], .key_dim = e[2], .value_dim = e[3]})};
+  detail::fold(executor, mixer, in, s.increment, batch, time, cu);
+
+  const index width = segment<M>::diagonal ? 1 : e[2];
+  auto moved = mixer.state({.batch = e[0], .heads = e[1], .key_dim = e[2], .value_dim = width});
+  for (index n = 0; n < e[0]; ++n)
+    for (index h = 0; h < e[1]; ++h)
+      for (index i = 0; i < e[2]; ++i) moved.matrix(n, h, i, segment<M>::diagonal ? 0 : i) = R(1);
+  const array<R, 1> zeros({std::max<index>(width, 1)});
+  detail::fold(executor, mixer, detail::without_values<M>(in, zeros.data(), width), moved, batch, time, cu);
+  s.transition = std::move(moved.matrix);
+  return s;
+}
+
+namespace detail {
+
+// to += M from, for each sequence and head. Columns are independent, and innermost.
+template <bool Diagonal, class R>
+void add_moved(const array<R, 4>& transition, const array<R, 4>& from, array<R, 4>& to) {
+  const auto e = from.extent();
+  for (index n = 0; n < e[0] * e[1]; ++n) {
+    const R* const m = transition.data() + n * e[2] * transition.extent(3);
+    const R* const f = from.data() + n * e[2] * e[3];
+    R* const t = to.data() + n * e[2] * e[3];
+    for (index i = 0; i < e[2]; ++i)
+      for (index k = Diagonal ? i : 0; k < (Diagonal ? i + 1 : e[2]); ++k) {
+        const R w = m[Diagonal ? i : i * e[2] + k];
+        for (index j = 0; j < e[3]; ++j) t[i * e[3] + j] += w * f[k * e[3] + j];
+      }
+  }
+}
+
+}  // namespace detail
+
+// The state after the span. O(K^2 V) a head, O(K V) without an erase.
+template <class M>
+typename M::state_type apply(const segment<M>& s, const typename M::state_type& state) {
+  require(state.matrix.extent() == s.increment.matrix.extent(), errc::shape, "state: expected ", check::list(s.increment.matrix.extent()), ", got ",
+          check::list(state.matrix.extent()));
+  typename M::state_type out = s.increment;
+  detail::add_moved<segment<M>::diagonal>(s.transition, state.matrix, out.matrix);
+  if constexpr (M::axes.normalised)  // the sum of the keys is one more column
+    for (index i = 0; i < out.normaliser.size(); ++i) out.normaliser.data()[i] += s.transition.data()[i] * state.normaliser.data()[i];
+  return out;
+}
+
+// First one span, then the next: their common summary.
+template <class M>
+segment<M> compose(const segment<M>& first, const segment<M>& second) {
+  require(first.transition.extent() == second.transition.extent(), errc::shape, "segment: expected ", check::list(first.transition.extent()), ", got ",
+          check::list(second.transition.extent()));
+  segment<M> s{{}, apply(second, first.increment)};
+  s.transition = array<accumulate_t<typename M::storage_type>, 4>(first.transition.extent());
+  detail::add_moved<segment<M>::diagonal>(second.transition, first.transition, s.transition);
+  return s;
+}
+
+}  // namespace WEFT_ISA
+}  // namespace weft
