@@ -1,3 +1,4 @@
+#include "float_engines.hpp"
 #include "layers.hpp"
 
 template <>

@@ -1,4 +1,7 @@
+#include "float_engines.hpp"
 #include "layers.hpp"
+
+LAYER_ENGINES(template)
 
 template <>
 const weft::layer_registry<float>& layers::known<float>() {
