@@ -141,15 +141,16 @@ inline void in_place(const subject& m, dice& d) {
     }
     // Shifted by a token, or over an input that must stay.
     tensor o = a.in[i];
+    auto in = a.in;
     if (m.may_alias(i)) {
-      if (p.s.time < 2) continue;
-      o.data += o.stride[1] * static_cast<index>(bytes_of(o.type));
-      if (p.s.batch > 1) continue;  // the last row would end outside of the buffer
+      if (p.s.time < 3 || !p.s.cu.empty()) continue;
+      in = piece(a.in, p, 0, p.s.time - 1);
+      o = o.slice(1, 1, p.s.time - 1);
     }
     state = start->copy();
     const auto before = state->values();
     try {
-      m.run(verb::scan, cpu, a.in, *state, o, p.s.cu);
+      m.run(verb::scan, cpu, in, *state, o, p.s.cu);
       FAIL("an overlap passed");
     } catch (const weft::error& e) {
       CHECK(e.code() == weft::errc::overlap);

@@ -1,0 +1,118 @@
+// P20: the n-th allocation of a call fails, for all n: std::bad_alloc, nothing lost, nothing written. And a warm executor
+// allocates nothing at all.
+#include <cstdlib>
+#include <new>
+
+#include "each.hpp"
+
+namespace {
+
+// Counted only inside a watched region, on the thread that watches.
+thread_local bool watching = false;
+thread_local long until_failure = -1, allocated = 0, live = 0;
+
+void* take(std::size_t bytes, std::size_t alignment) {
+  if (watching) {
+    if (until_failure == 0) throw std::bad_alloc();
+    if (until_failure > 0) --until_failure;
+    ++allocated, ++live;
+  }
+  const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  void* const p = std::aligned_alloc(alignment, rounded ? rounded : alignment);
+  if (!p) throw std::bad_alloc();
+  return p;
+}
+void give(void* p) {
+  if (watching && p) --live;
+  std::free(p);
+}
+
+struct watch {
+  explicit watch(long failing) {
+    until_failure = failing, allocated = live = 0;
+    watching = true;
+  }
+  ~watch() { watching = false; }
+};
+
+}  // namespace
+
+void* operator new(std::size_t n) { return take(n, alignof(std::max_align_t)); }
+void* operator new[](std::size_t n) { return take(n, alignof(std::max_align_t)); }
+void* operator new(std::size_t n, std::align_val_t a) { return take(n, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t n, std::align_val_t a) { return take(n, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { give(p); }
+void operator delete[](void* p) noexcept { give(p); }
+void operator delete(void* p, std::size_t) noexcept { give(p); }
+void operator delete[](void* p, std::size_t) noexcept { give(p); }
+void operator delete(void* p, std::align_val_t) noexcept { give(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { give(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { give(p); }
+
+namespace contract {
+namespace {
+
+struct small_call {
+  problem p;
+  std::unique_ptr<any_state> state;
+  arguments a;
+  block memory;
+  tensor o;
+
+  small_call(const subject& m, index time, dice& d) {
+    sizes s;
+    s.batch = 2, s.time = time, s.heads = 2, s.group = 1, s.key_dim = 5, s.value_dim = 9;
+    p = random_problem(m, s, {}, d);
+    state = random_state(m, p, start::random, d);
+    a = arrange(p, layout::contiguous, d);
+    const auto extent = m.output_extents(p.s);
+    o = memory.place(m.storage(), extent, row_major(extent));
+    memory.keep();
+  }
+};
+
+void survives_failing_allocations(const subject& m, dice& d) {
+  for (const verb v : {verb::scan, verb::step}) {
+    small_call c(m, v == verb::step ? 1 : 20, d);
+    const auto before = c.state->values();
+    bool done = false;
+    for (long n = 0; !done; ++n) {
+      REQUIRE(n < 1000);
+      {
+        watch w(n);
+        try {
+          weft::cpu cpu;
+          m.run(v, cpu, c.a.in, *c.state, c.o, {});
+          done = true;
+        } catch (const std::bad_alloc&) {
+        }
+      }
+      CHECK(live == 0);
+      if (done) {
+        CHECK(n > 0);
+        continue;
+      }
+      const bool kept = c.memory.unchanged();
+      CHECK(kept);
+      CHECK(same(c.state->values(), before));
+    }
+    CHECK(count_nan(c.o.get()) == 0);
+  }
+}
+
+void warm_calls_allocate_nothing(const subject& m, dice& d) {
+  weft::cpu cpu;
+  small_call c(m, 1, d);
+  const auto again = c.state->copy();
+  m.run(verb::step, cpu, c.a.in, *c.state, c.o, {});
+  watch w(-1);
+  m.run(verb::step, cpu, c.a.in, *again, c.o, {});
+  CHECK(allocated == 0);
+}
+
+}  // namespace
+}  // namespace contract
+
+TEST_CASE("a failing allocation changes nothing") { contract::for_each_subject(1, contract::survives_failing_allocations); }
+TEST_CASE("a warm executor allocates nothing") { contract::for_each_subject(1, contract::warm_calls_allocate_nothing); }
