@@ -1,6 +1,7 @@
 // Checks of the public boundary. Each throws weft::error that names the tensor, what was expected and what came.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -50,11 +51,12 @@ inline index sequences(std::span<const index> cu, index batch, index time) {
   return static_cast<index>(cu.size()) - 1;
 }
 
-// The bytes of a strided view as rows: what two views are compared by.
+// The bytes of a strided view as rows: what two views are compared by. Only views whose ranges meet are listed row by row.
 struct footprint {
   std::uintptr_t begin = 0;
   index row = 0;  // bytes of the innermost run
-  std::vector<std::pair<index, index>> outer;  // (extent, stride in bytes), extents above 1
+  std::array<std::pair<index, index>, 8> outer{};  // (extent, stride in bytes), extents above 1
+  std::size_t rank = 0;
 
   template <class T, int Rank>
   explicit footprint(const view<T, Rank>& v) : begin(reinterpret_cast<std::uintptr_t>(v.data)), row(sizeof(T)) {
@@ -65,19 +67,20 @@ struct footprint {
     for (int d = Rank - 1; d >= 0; --d) {
       const index e = v.extent[static_cast<std::size_t>(d)], s = v.stride[static_cast<std::size_t>(d)] * static_cast<index>(sizeof(T));
       if (e == 1 || s == 0) continue;
-      if (outer.empty() && s == row) row *= e;  // continues the run
-      else outer.emplace_back(e, s);
+      if (rank == 0 && s == row) row *= e;  // continues the run
+      else outer[rank++] = {e, s};
     }
   }
   std::uintptr_t end() const {
     auto last = begin + static_cast<std::uintptr_t>(row);
-    for (auto [e, s] : outer) last += static_cast<std::uintptr_t>((e - 1) * s);
+    for (std::size_t d = 0; d < rank; ++d) last += static_cast<std::uintptr_t>((outer[d].first - 1) * outer[d].second);
     return last;
   }
   // The start of every row.
   std::vector<std::uintptr_t> rows() const {
     std::vector<std::uintptr_t> starts{begin};
-    for (auto [e, s] : outer) {
+    for (std::size_t d = 0; d < rank; ++d) {
+      const auto [e, s] = outer[d];
       const std::size_t n = starts.size();
       for (index i = 1; i < e; ++i)
         for (std::size_t j = 0; j < n; ++j) starts.push_back(starts[j] + static_cast<std::uintptr_t>(i * s));

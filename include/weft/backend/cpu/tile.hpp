@@ -30,15 +30,14 @@ WEFT_INLINE void product_block(const R* a, index lda, const S* s, index lds, R* 
 template <int Rows, int Vectors, bool Accumulate = false, class R>
 WEFT_INLINE void product(const R* a, index lda, index rows, const R* s, index lds, R* out, index ldo, index vectors, index depth) {
   constexpr int W = simd<R>::width;
-  index n = 0;
-  for (; n + Vectors <= vectors; n += Vectors) {
-    index r = 0;
-    for (; r + Rows <= rows; r += Rows)
+  const index whole = rows - rows % Rows, wide = vectors - vectors % Vectors;
+  for (index n = 0; n < wide; n += Vectors) {
+    for (index r = 0; r < whole; r += Rows)
       product_block<Rows, Vectors, Accumulate>(a + r * lda, lda, s + n * W, lds, out + r * ldo + n * W, ldo, depth);
-    for (; r < rows; ++r) product_block<1, Vectors, Accumulate>(a + r * lda, lda, s + n * W, lds, out + r * ldo + n * W, ldo, depth);
+    for (index r = whole; r < rows; ++r) product_block<1, Vectors, Accumulate>(a + r * lda, lda, s + n * W, lds, out + r * ldo + n * W, ldo, depth);
   }
   if constexpr (Vectors > 1)
-    for (; n < vectors; ++n) product<Rows, 1, Accumulate>(a, lda, rows, s + n * W, lds, out + n * W, ldo, 1, depth);
+    for (index n = wide; n < vectors; ++n) product<Rows, 1, Accumulate>(a, lda, rows, s + n * W, lds, out + n * W, ldo, 1, depth);
 }
 
 // S[Keys][Vectors] = diag(gamma) S + A[tokens][Keys]^T X[tokens][Vectors].
@@ -66,11 +65,11 @@ WEFT_INLINE void update_block(const R* gamma, const R* a, index lda, const R* x,
 template <int Keys, int Vectors, class R>
 WEFT_INLINE void update(const R* gamma, const R* a, index lda, index keys, const R* x, index ldx, R* s, index lds, index vectors, index tokens) {
   constexpr int W = simd<R>::width;
+  const index whole = keys - keys % Keys;
   for (index n = 0; n < vectors; n += Vectors) {
-    index k = 0;
-    for (; k + Keys <= keys; k += Keys)
+    for (index k = 0; k < whole; k += Keys)
       update_block<Keys, Vectors>(gamma + k, a + k, lda, x + n * W, ldx, s + k * lds + n * W, lds, tokens);
-    for (; k < keys; ++k) update_block<1, Vectors>(gamma + k, a + k, lda, x + n * W, ldx, s + k * lds + n * W, lds, tokens);
+    for (index k = whole; k < keys; ++k) update_block<1, Vectors>(gamma + k, a + k, lda, x + n * W, ldx, s + k * lds + n * W, lds, tokens);
   }
 }
 
