@@ -4,7 +4,7 @@ import math
 
 INK, SOFT, LINE, PAPER = "#1f2328", "#6a737d", "#d8dee4", "#ffffff"
 COLOURS = {64: "#8fb8de", 128: "#2a6fb0"}
-LABEL, PLOT, NOTE, ROW, GROUP = 230, 430, 220, 17, 14
+LABEL, PLOT, NOTE, ROW, GROUP = 265, 420, 235, 17, 14
 
 
 def text(x, y, words, size=12, fill=INK, anchor="start", weight="normal"):
