@@ -1,5 +1,5 @@
 // generate: continues a text with a byte-level hybrid model.
-#include <weft/core/executor.hpp>
+#include <weft/interop/eigen_pool.hpp>
 
 #include <chrono>
 #include <cmath>
@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <unistd.h>
 
 #include "support/hybrid_model.hpp"
 #include "support/program.hpp"
@@ -25,6 +26,7 @@ struct command {
   std::optional<std::string> prompt;
   weft::index tokens = 64, seed = 0;
   sampling::options sample;
+  int threads = 1;
   bool json = false;
 };
 
@@ -38,16 +40,25 @@ class stopwatch {
 
 double per_second(weft::index tokens, double seconds) { return tokens > 0 && seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
+// The file is written last, long after the text: what would surely fail then is refused now.
+void check_target(const std::filesystem::path& path) {
+  using weft::errc, weft::require;
+  std::error_code failed;  // of a path that cannot even be looked at: as if nothing were there
+  const auto found = std::filesystem::status(path, failed);
+  require(!std::filesystem::exists(found) || std::filesystem::is_regular_file(found), errc::file, "--save-state: ", path.string(), ": expected a regular file or none, found ",
+          std::filesystem::is_directory(found) ? "a folder" : "something else");
+  const auto folder = std::filesystem::absolute(path).parent_path();
+  require(std::filesystem::is_directory(folder, failed), errc::file, "--save-state: ", path.string(), ": expected a folder at ", folder.string(), ", found none");
+  require(::access(folder.c_str(), W_OK | X_OK) == 0, errc::file, "--save-state: ", path.string(), ": expected a folder that can be written, found ", folder.string());
+}
+
 void check(const command& c) {
   using weft::errc, weft::require;
   require(c.tokens >= 0 && c.tokens <= most_tokens, errc::value, "--tokens: expected 0 to ", most_tokens, ", got ", c.tokens);
   require(c.seed >= 0, errc::value, "--seed: expected 0 or more, got ", c.seed);
   require(std::isfinite(c.sample.temperature) && c.sample.temperature >= 0, errc::value, "--temperature: expected 0 or more, got ", c.sample.temperature);
   require(c.sample.top_p > 0 && c.sample.top_p <= 1, errc::value, "--top-p: expected more than 0 and at most 1, got ", c.sample.top_p);
-  if (!c.save_state.empty()) {
-    const auto folder = std::filesystem::absolute(c.save_state).parent_path();
-    require(std::filesystem::is_directory(folder), errc::file, "--save-state: expected a folder at ", folder.string(), ", found none");
-  }
+  if (!c.save_state.empty()) check_target(c.save_state);
 }
 
 std::string prompt_of(const command& c) {
@@ -66,7 +77,9 @@ int run(command c) {
   weft::require(!prompt.empty() || !state.logits.empty(), weft::errc::missing, "--prompt: expected a text to continue, or --state, got neither");
   model.make_room(state, std::ssize(prompt) + c.tokens);
 
-  weft::cpu cpu;
+  Eigen::ThreadPool threads(c.threads - 1);  // the calling thread is one more
+  weft::eigen_pool pool(threads);
+  weft::cpu cpu(pool);
   const stopwatch prefill;
   model.feed(cpu, bytes_of(prompt), state);
   const double prefill_seconds = prefill.seconds();
@@ -112,6 +125,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", c.seed, "of the draws")->capture_default_str();
   app.add_option("--state", c.state, "go on from a saved state");
   app.add_option("--save-state", c.save_state, "write the state after the last byte");
+  app.add_option("--threads", c.threads, "threads that work on a call")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_flag("--json", c.json, "print one JSON object instead of the text");
   return program::run(app, argc, argv, [&] { return run(c); });
 }

@@ -39,8 +39,12 @@ attributes attributes::parse(std::string_view json, std::string_view where) {
   nlohmann::json object;
   try {
     object = nlohmann::json::parse(json);
-  } catch (const nlohmann::json::exception& e) {
-    fail(errc::value, where, ": expected a JSON object, got text that is none (", e.what(), ")");
+  } catch (const nlohmann::json::parse_error& e) {
+    const std::size_t at = e.byte > 0 ? e.byte - 1 : 0;
+    require(at < json.size(), errc::value, where, ": expected a JSON object, got text that ends before it does");
+    fail(errc::value, where, ": expected a JSON object, got text that is no JSON at byte ", at + 1, ", ", weft::io::quoted(json.substr(at, 20)));
+  } catch (const nlohmann::json::exception&) {
+    fail(errc::value, where, ": expected a JSON object, got a number that no double holds");
   }
   require(object.is_object(), errc::value, where, ": expected a JSON object, got ", object.type_name());
   for (const auto& [name, v] : object.items()) {
