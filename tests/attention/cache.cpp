@@ -1,4 +1,10 @@
 // Splits, resumes, packed sequences, rings against growing caches, full caches, rows in another order.
+#include <weft/io/state_file.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+
 #include "common.hpp"
 
 namespace attention_test {
@@ -136,6 +142,41 @@ TEST_CASE("surplus keys go into the cache first") {
       for (index t = 47; t < 60; ++t)
         for (index h = 0; h < 4; ++h) CHECK(std::abs(whole.lse(b, t, h) - late.lse(b, t, h)) <= 2e-6f);
   }
+}
+
+TEST_CASE("a saved cache that lies about itself is refused") {
+  const auto file = std::filesystem::temp_directory_path() / ("weft-lying-cache-" + std::to_string(std::random_device{}()));
+  const auto refusal = [&](const auto& m, const auto& cache) {
+    weft::save(cache, file);
+    std::string text;
+    try {
+      weft::restore(m, file);
+    } catch (const weft::error& e) {
+      text = e.what();
+    }
+    std::filesystem::remove(file);
+    return text;
+  };
+  constexpr auto longest = std::numeric_limits<std::int64_t>::max();
+  const sizes s{2, 1, 2, 2, 8, 4};
+  const full m;
+  auto cache = m.state(shape_of(s, 8));
+  const auto with_length = [&](auto c, std::int64_t n) { return c.length(1) = n, c; };
+  CHECK(refusal(m, with_length(cache, 8)).empty());
+  CHECK(refusal(m, with_length(cache, -7)) == "weft: length: expected 0 to " + std::to_string(longest / 2) + " tokens, got -7 for sequence 1");
+  CHECK(refusal(m, with_length(cache, 9)) == "weft: length: expected 0 to 8 tokens, got 9 for sequence 1");
+
+  const local ring{.select = {.window = 4, .kept = 1}};
+  auto turning = ring.state(shape_of(s, 0));
+  CHECK(refusal(ring, with_length(turning, 1000)).empty());
+  CHECK(refusal(ring, with_length(turning, -1)).starts_with("weft: length: expected 0 to "));
+  CHECK(refusal(ring, with_length(turning, longest)).starts_with("weft: length: expected 0 to "));
+
+  auto narrow = cache;
+  narrow.values = weft::array<float, 4>({2, 2, 7, 4});
+  CHECK(refusal(m, narrow) == "weft: values: expected the slots of keys, 8, got 7");
+  narrow.values = weft::array<float, 4>({2, 1, 8, 4});
+  CHECK(refusal(m, narrow) == "weft: values: expected the key heads of keys, 2, got 1");
 }
 
 TEST_CASE("gathered rows go on as the rows they came from") {

@@ -62,6 +62,12 @@ struct attention {
     return cache;
   }
 
+  // Whether a state's contents make sense, as those of a file need not. Throws errc::shape or value.
+  WEFT_INLINE void check_state(const state_type& s) const {
+    select.check();
+    s.check(select.retained());
+  }
+
   double scale_for(index key_dim) const {
     if (scale) return *scale;
     return key_dim > 0 ? 1.0 / std::sqrt(static_cast<double>(key_dim)) : 1.0;

@@ -47,10 +47,26 @@ struct key_value_cache {
   auto parts() { return std::tuple{part{"keys", keys}, part{"values", values}, part{"length", length}}; }
   auto parts() const { return std::tuple{part{"keys", keys}, part{"values", values}, part{"length", length}}; }
   key_value_cache like() const { return {}; }
-  key_value_cache gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
-  key_value_cache gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+  WEFT_INLINE key_value_cache gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE key_value_cache gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
 
   index capacity() const { return keys.extent(2); }
+
+  // Whether the parts fit each other, as those of a file need not. Throws errc::shape or value, naming the part.
+  WEFT_INLINE void check() const {
+    for (int d = 0; d < 3; ++d)
+      if (values.extent(d) != keys.extent(d))
+        throw error(errc::shape, "weft: values: expected the " + std::string(d == 0 ? "sequences" : d == 1 ? "key heads" : "slots") + " of keys, " +
+                                     std::to_string(keys.extent(d)) + ", got " + std::to_string(values.extent(d)));
+    if (length.extent(0) != keys.extent(0))
+      throw error(errc::shape, "weft: length: expected the sequences of keys, " + std::to_string(keys.extent(0)) + ", got " + std::to_string(length.extent(0)));
+    check_lengths(every_key / 2);  // positions are sums of two
+  }
+  // And whether it holds no more than its slots, unless these are a ring for what is retained.
+  WEFT_INLINE void check(const retained_keys& retained) const {
+    check();
+    if (!cache_slots(capacity(), retained).ring) check_lengths(capacity());
+  }
 
   // Makes room for `capacity` tokens a sequence; O(cache). Throws errc::value for less room than now, and for a ring that
   // has begun to drop tokens: it holds all that its window reads.
@@ -66,6 +82,11 @@ struct key_value_cache {
   }
 
  private:
+  WEFT_INLINE void check_lengths(index most) const {
+    for (index n = 0; n < length.size(); ++n)
+      if (length(n) < 0 || length(n) > most)
+        throw error(errc::value, "weft: length: expected 0 to " + std::to_string(most) + " tokens, got " + std::to_string(length(n)) + " for sequence " + std::to_string(n));
+  }
   static array<T, 4> wider(const array<T, 4>& from, index capacity) {
     auto extent = from.extent();
     const index old_row = extent[2] * extent[3], rows = extent[0] * extent[1];

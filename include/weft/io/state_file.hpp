@@ -45,6 +45,14 @@ std::string kind_of() {
   else return {};
 }
 
+// Asks a state, or each state within it, whether its contents make sense.
+template <class S>
+void check_contents(const S& s) {
+  if constexpr (requires { s.check(); }) s.check();
+  else if constexpr (tuple_of_states<S>) std::apply([](const auto&... states) { (check_contents(states), ...); }, s);
+  else if constexpr (!is_array<S>) for_each_part(s, [](const auto& p) { check_contents(p.data); });
+}
+
 template <class T, int R>
 void restore_array(const tensor_file& file, const std::string& name, array<T, R>& to, index& batch) {
   const tensor& t = file.at(name);
@@ -67,7 +75,8 @@ void save_parts(const S& s, tensor_writer& writer, const std::string& prefix = {
 }
 
 // The mixer's state from the tensors "prefix.part". The parts must be those of mixer.state({}), of its types and ranks and of one batch;
-// what else starts with the prefix is an error too. A state with check() is asked whether its contents make sense.
+// what else starts with the prefix is an error too. A mixer with check_state(state), or else a state with check(), is asked whether
+// the contents make sense.
 // Throws errc::missing, unsupported, shape or file, naming tensor and file.
 template <class M>
 state_t<M> restore_parts(const M& mixer, const tensor_file& file, const std::string& prefix = {}) {
@@ -83,7 +92,8 @@ state_t<M> restore_parts(const M& mixer, const tensor_file& file, const std::str
   io::for_each_array(s, prefix, [&](const std::string& name, auto& a) {
     if (!a.null()) io::restore_array(file, name, a, batch);
   });
-  if constexpr (requires { s.check(); }) s.check();
+  if constexpr (requires { mixer.check_state(s); }) mixer.check_state(s);
+  else io::check_contents(s);
   return s;
 }
 
