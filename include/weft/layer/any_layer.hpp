@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,9 @@ class any_state {
     virtual std::unique_ptr<interface> clone() const = 0;
     virtual std::unique_ptr<interface> gather(std::span<const index> rows) const = 0;
     virtual std::vector<tensor> parts() const = 0;
+    // The state itself. What holds it differs between files of two instruction sets; its type does not.
+    virtual const std::type_info& type() const = 0;
+    virtual void* value() = 0;
   };
 
   any_state() = default;
@@ -103,7 +107,16 @@ struct state_model final : any_state::interface {
     });
     return all;
   }
+  const std::type_info& type() const override { return typeid(S); }
+  void* value() override { return &state; }
 };
+
+// "keys F32, values F32, length I64"
+inline std::string kind_of(const any_state& s) {
+  std::string kind;
+  for (const tensor& t : s.parts()) kind += (kind.empty() ? "" : ", ") + t.name + " " + std::string(dtype_name(t.type));
+  return kind.empty() ? "an empty one" : kind;
+}
 
 // The sequences of a state: the first dimension of its parts.
 template <class S>
@@ -122,10 +135,10 @@ struct layer_model final : any_layer<typename L::storage_type>::interface {
   L layer;
   explicit layer_model(L l) : layer(std::move(l)) {}
 
-  static state_type& own(any_state& s) {
-    auto* const m = dynamic_cast<state_model<state_type>*>(s.get());
-    require(m != nullptr, errc::value, "state: expected one that this kind of layer made, got ", s.empty() ? "an empty one" : "another layer's");
-    return m->state;
+  state_type& own(any_state& s) const {
+    if (s.empty() || s.get()->type() != typeid(state_type))
+      fail(errc::value, "state: expected one that this kind of layer made (", kind_of(state({})), "), got ", kind_of(s));
+    return *static_cast<state_type*>(s.get()->value());
   }
   static any_state hide(state_type s) { return any_state(std::make_unique<state_model<state_type>>(std::move(s))); }
 
