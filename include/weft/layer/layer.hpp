@@ -91,6 +91,8 @@ namespace detail {
 // token grid: results are those of one call.
 inline index piece_tokens(index batch) { return std::max<index>(1, 960 / std::max<index>(1, batch) / 48) * 48; }
 
+// What is refused is refused before anything is written. Memory that runs out later, inside a part of the layer, leaves parts and
+// pieces before it folded in and those after it not: who must survive that keeps a copy of the state.
 template <layer L>
 void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, const layer_call& call) {
   const auto& x = in.x;
