@@ -115,7 +115,8 @@ class run {
   run(const weft::tensor_file& file, const weft::layer_registry<T>& known) : file_(file) {
     report_.layer_class = class_of(file, known);
     report_.layer_class.erase(0, report_.layer_class.rfind('.') + 1);
-    weft::require(known.knows(report_.layer_class), weft::errc::unsupported, "class not known: ", report_.layer_class, " of ", file.name());
+    weft::require(known.knows(report_.layer_class), weft::errc::unsupported, "class not known: ", report_.layer_class, " of ", file.name(),
+                  "; expected one of ", known.names());
     const auto config = configuration::settings_of(configuration::parse(metadata(file, "config"), file.name() + ": metadata config"), file.name() + ": config");
     const auto module = configuration::settings_of(configuration::parse(metadata(file, "module"), file.name() + ": metadata module"), file.name() + ": module");
     const index number = module.has("layer_idx") ? module.integer("layer_idx", 0) : 0;

@@ -241,7 +241,8 @@ TEST_CASE("bad calls on a layer are named and leave the state as it was") {
   llama.layer.make_room(small, llama.x.extent(1));
   CHECK_NOTHROW(weft::scan(executor, llama.layer, {.x = llama.x}, small, {.y = y}));
   auto foreign = mamba.state(2);
-  CHECK_THROWS_WITH(weft::scan(executor, llama.layer, {.x = llama.x}, foreign, {.y = y}), Contains("state: expected one that this kind of layer made"));
+  CHECK_THROWS_WITH(weft::scan(executor, llama.layer, {.x = llama.x}, foreign, {.y = y}),
+                    Contains("state: expected one that this kind of layer made (keys F32, values F32, length I64), got conv F32, recurrent F32"));
 }
 
 // A layer of our own: y = x + the number of tokens seen before, to show that anything with a state can be added.
@@ -267,7 +268,7 @@ TEST_CASE("the registry takes a user's class, an alias, and says which class it 
   const auto file = tensor_file::read(folder / "mamba2_mixer.safetensors");
   const parameters<float> p(file);
   const settings c;
-  CHECK_THROWS_WITH(known.make("some.module.CountingLayer", p, c, 0), Contains("class not known: CountingLayer"));
+  CHECK_THROWS_WITH(known.make("some.module.CountingLayer", p, c, 0), Contains("class not known: CountingLayer; expected one of BambaMixer, ") && Contains("Qwen3NextAttention"));
   known.add("CountingLayer", [](const parameters<float>&, const settings&, index) { return erase_type(counting_layer{4}); });
   known.alias("Counter", "CountingLayer");
   CHECK(known.knows("another.module.Counter"));

@@ -29,6 +29,12 @@ class layer_registry {
   // Another name for a class that is there.
   void alias(std::string name, std::string_view known) { add(std::move(name), find(known)); }
   bool knows(std::string_view name) const { return factories_.contains(last_component(name)); }
+  // "BambaMixer, FalconH1Mixer, ..."
+  std::string names() const {
+    std::string list;
+    for (const auto& [name, make] : factories_) list += (list.empty() ? "" : ", ") + name;
+    return list;
+  }
 
   // `name` may be a path of modules: its last component counts. Throws errc::unsupported for a class that nobody added.
   any_layer<T> make(std::string_view name, const parameters<T>& p, const settings& c, index layer) const { return find(name)(p, c, layer); }
@@ -37,7 +43,7 @@ class layer_registry {
   static std::string last_component(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
   const factory& find(std::string_view name) const {
     const auto at = factories_.find(last_component(name));
-    if (at == factories_.end()) throw error(errc::unsupported, "weft: class not known: " + last_component(name));
+    if (at == factories_.end()) throw error(errc::unsupported, "weft: class not known: " + last_component(name) + "; expected one of " + names());
     return at->second;
   }
 
