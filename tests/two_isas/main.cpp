@@ -56,5 +56,12 @@ int main() {
     std::printf("%s and %s, %s: o %.1e, state %.1e%s\n", base::isa(), wide::isa(), way.name, o, ht, holds ? "" : "  DIFFERS");
     failed |= !holds;
   }
-  return failed;
+
+  weft::any_state counted = base::layer().state({.batch = 1});
+  wide::count(counted);
+  base::count(counted);
+  const weft::any_state copy = counted;
+  const float seen = *reinterpret_cast<const float*>(copy.parts().at(0).data);
+  std::printf("a state behind one type, folded by both files: %g of 6 tokens\n", static_cast<double>(seen));
+  return failed | (seen != 6);
 }
