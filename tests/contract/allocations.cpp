@@ -116,3 +116,17 @@ void warm_calls_allocate_nothing(const subject& m, dice& d) {
 
 TEST_CASE("a failing allocation changes nothing") { contract::for_each_subject(1, contract::survives_failing_allocations); }
 TEST_CASE("a warm executor allocates nothing") { contract::for_each_subject(1, contract::warm_calls_allocate_nothing); }
+
+// Extents of several digits: a message prepared for an error that does not come would not fit a short string.
+TEST_CASE("checks of large extents allocate nothing") {
+  weft::cpu cpu;
+  const weft::gated_delta_rule<float> mixer;
+  weft::array<float, 4> q({16, 1, 32, 128}), o({16, 1, 32, 128});
+  weft::array<float, 3> g({16, 1, 32});
+  auto state = mixer.state({.batch = 16, .heads = 32, .key_dim = 128, .value_dim = 128});
+  const auto fold = [&] { weft::step(cpu, mixer, {.q = q, .k = q, .v = q, .g = g, .beta = g}, state, {.o = o}); };
+  fold();
+  watch w(-1);
+  fold();
+  CHECK(allocated == 0);
+}

@@ -2,9 +2,11 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
-#include <limits>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 #include "error.hpp"
@@ -46,39 +48,27 @@ class array {
   static constexpr int rank = Rank;
   using element = T;
 
-  array() = default;
+  WEFT_BASELINE array() {}
   // Zeros. Throws errc::shape for a negative extent or a product beyond the address space, std::bad_alloc without memory.
-  WEFT_INLINE explicit array(std::array<index, Rank> extents) : extent_(extents) {
-    std::size_t n = 1;
-    for (const index e : extents) {
-      if (e < 0) throw error(errc::shape, "weft: an array's extent must not be negative, got " + std::to_string(e));
-      if (e > 0 && n > std::numeric_limits<std::size_t>::max() / sizeof(T) / 2 / static_cast<std::size_t>(e))
-        throw error(errc::shape, "weft: an array's extents exceed the address space");
-      n *= static_cast<std::size_t>(e);
-    }
-    size_ = static_cast<index>(n);
-    // One element at least: an array that exists is never a null view, even with no elements.
-    data_.reset(static_cast<T*>(::operator new(std::max<std::size_t>(n, 1) * sizeof(T), std::align_val_t{alignment})));
-    std::uninitialized_fill_n(data_.get(), n, T{});
-  }
-  WEFT_INLINE array(const array& other) { *this = other; }
-  WEFT_INLINE array(array&& other) noexcept { *this = std::move(other); }
-  WEFT_INLINE array& operator=(const array& other) {
+  WEFT_BASELINE explicit array(std::array<index, Rank> extents) { allocate(extents, true); }
+  WEFT_BASELINE array(const array& other) { copy(other); }
+  WEFT_BASELINE array(array&& other) noexcept { swap(other); }
+  WEFT_BASELINE array& operator=(const array& other) {
     if (this == &other) return *this;
-    if (!other.data_) return *this = array();
-    array copy(other.extent_);
-    std::copy_n(other.data_.get(), other.size_, copy.data_.get());
-    return *this = std::move(copy);
-  }
-  WEFT_INLINE array& operator=(array&& other) noexcept {
-    data_ = std::move(other.data_);
-    size_ = std::exchange(other.size_, 0);
-    extent_ = std::exchange(other.extent_, {});
+    array fresh(other);
+    swap(fresh);
     return *this;
   }
+  WEFT_BASELINE array& operator=(array&& other) noexcept {
+    array gone;
+    gone.swap(other);
+    swap(gone);
+    return *this;
+  }
+  WEFT_BASELINE ~array() { ::operator delete(static_cast<void*>(data_), std::align_val_t{alignment}); }
 
-  WEFT_INLINE bool null() const { return !data_; }
-  WEFT_INLINE T* data() const { return data_.get(); }
+  WEFT_INLINE bool null() const { return data_ == nullptr; }
+  WEFT_INLINE T* data() const { return data_; }
   WEFT_INLINE index size() const { return size_; }
   WEFT_INLINE const std::array<index, Rank>& extent() const { return extent_; }
   WEFT_INLINE index extent(int dim) const { return extent_[static_cast<std::size_t>(dim)]; }
@@ -87,15 +77,52 @@ class array {
   // An array owns its elements as a pointer does: a const array still gives writable views only through its non-const form.
   WEFT_INLINE operator weft::view<T, Rank>() { return view(); }
   WEFT_INLINE operator weft::view<const T, Rank>() const { return view(); }
-  WEFT_INLINE weft::view<T, Rank> view() { return {data_.get(), extent_}; }
-  WEFT_INLINE weft::view<const T, Rank> view() const { return {data_.get(), extent_}; }
+  WEFT_INLINE weft::view<T, Rank> view() { return {data_, extent_}; }
+  WEFT_INLINE weft::view<const T, Rank> view() const { return {data_, extent_}; }
   template <std::convertible_to<index>... I>
   WEFT_INLINE T& operator()(I... at) { return view()(at...); }
   template <std::convertible_to<index>... I>
   WEFT_INLINE const T& operator()(I... at) const { return view()(at...); }
 
  private:
-  std::unique_ptr<T, detail::aligned_delete> data_;
+  static constexpr std::size_t extent_bytes = sizeof(std::array<index, Rank>);
+
+  // Only the library's memcpy and memset move elements here: std's algorithms would be inline code of some instruction set.
+  WEFT_BASELINE void allocate(const std::array<index, Rank>& extents, bool zeros) {
+    static_assert(std::is_trivially_copyable_v<T>, "weft: an array holds numbers");
+    std::size_t n = 1;
+    for (std::size_t d = 0; d < Rank; ++d) {
+      const index e = reinterpret_cast<const index*>(&extents)[d];
+      if (e < 0) throw error(errc::shape, "weft: an array's extent must not be negative, got " + std::to_string(e));
+      if (e > 0 && n > static_cast<std::size_t>(-1) / sizeof(T) / 2 / static_cast<std::size_t>(e))
+        throw error(errc::shape, "weft: an array's extents exceed the address space");
+      n *= static_cast<std::size_t>(e);
+    }
+    // One element at least: an array that exists is never a null view, even with no elements.
+    data_ = static_cast<T*>(::operator new((n > 0 ? n : 1) * sizeof(T), std::align_val_t{alignment}));
+    if (zeros) std::memset(static_cast<void*>(data_), 0, n * sizeof(T));
+    size_ = static_cast<index>(n);
+    std::memcpy(&extent_, &extents, extent_bytes);
+  }
+  WEFT_BASELINE void copy(const array& other) {
+    if (!other.data_) return;
+    allocate(other.extent_, false);
+    std::memcpy(static_cast<void*>(data_), static_cast<const void*>(other.data_), static_cast<std::size_t>(size_) * sizeof(T));
+  }
+  WEFT_BASELINE void swap(array& other) {
+    T* const data = data_;
+    const index size = size_;
+    std::array<index, Rank> extent;
+    std::memcpy(&extent, &extent_, extent_bytes);
+    data_ = other.data_;
+    size_ = other.size_;
+    std::memcpy(&extent_, &other.extent_, extent_bytes);
+    other.data_ = data;
+    other.size_ = size;
+    std::memcpy(&other.extent_, &extent, extent_bytes);
+  }
+
+  T* data_ = nullptr;
   index size_ = 0;
   std::array<index, Rank> extent_{};
 };

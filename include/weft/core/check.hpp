@@ -17,13 +17,18 @@ namespace weft {
 inline namespace WEFT_ISA {
 namespace check {
 
-// "[2, 21, 3, 8]"
+// Writes "[2, 21, 3, 8]" when a message is made, and costs nothing before. Lives within one expression.
 template <class Extents>
-std::string list(const Extents& extents) {
-  std::string s = "[";
-  for (const index e : extents) s += (s.size() > 1 ? ", " : "") + std::to_string(e);
-  return s + "]";
-}
+struct list {
+  const Extents& extents;
+
+  explicit list(const Extents& e) : extents(e) {}
+  friend std::ostream& operator<<(std::ostream& out, const list& l) {
+    const char* before = "[";
+    for (const index e : l.extents) out << std::exchange(before, ", ") << e;
+    return out << (*before == '[' ? "[]" : "]");
+  }
+};
 
 // Extents as expected, a unit last stride where a row has a width, no elements behind a null pointer.
 template <class T, int Rank>
@@ -53,7 +58,7 @@ inline index sequences(std::span<const index> cu, index batch, index time) {
 
 // The bytes of a strided view as rows: what two views are compared by. Only views whose ranges meet are listed row by row.
 struct footprint {
-  std::uintptr_t begin = 0;
+  std::uintptr_t begin = 0, low = 0, high = 0;  // the first element; the range of bytes, which strides below 0 extend downwards
   index row = 0;  // bytes of the innermost run
   std::array<std::pair<index, index>, 8> outer{};  // (extent, stride in bytes), extents above 1
   std::size_t rank = 0;
@@ -70,11 +75,9 @@ struct footprint {
       if (rank == 0 && s == row) row *= e;  // continues the run
       else outer[rank++] = {e, s};
     }
-  }
-  std::uintptr_t end() const {
-    auto last = begin + static_cast<std::uintptr_t>(row);
-    for (std::size_t d = 0; d < rank; ++d) last += static_cast<std::uintptr_t>((outer[d].first - 1) * outer[d].second);
-    return last;
+    low = begin;
+    high = begin + static_cast<std::uintptr_t>(row);
+    for (std::size_t d = 0; d < rank; ++d) (outer[d].second < 0 ? low : high) += static_cast<std::uintptr_t>((outer[d].first - 1) * outer[d].second);
   }
   // The start of every row.
   std::vector<std::uintptr_t> rows() const {
@@ -91,7 +94,7 @@ struct footprint {
 
 // Whether two views share an element. Cheap where the address ranges are apart; else rows are compared one by one.
 inline bool share_elements(const footprint& a, const footprint& b) {
-  if (a.row == 0 || b.row == 0 || a.end() <= b.begin || b.end() <= a.begin) return false;
+  if (a.row == 0 || b.row == 0 || a.high <= b.low || b.high <= a.low) return false;
   auto x = a.rows(), y = b.rows();
   std::sort(x.begin(), x.end());
   std::sort(y.begin(), y.end());

@@ -15,6 +15,14 @@
 // Forced inline: a function of core that is emitted once per program could carry another file's instructions.
 #define WEFT_INLINE [[gnu::always_inline]] inline
 
+// Compiled for the least processor, whatever the rest of the file is for: copies of what users hold are emitted once per
+// program, and the linker may keep any file's.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__)
+#define WEFT_BASELINE [[gnu::noinline, gnu::target("no-avx")]]
+#else
+#define WEFT_BASELINE
+#endif
+
 #if defined(__clang__)
 #define WEFT_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)

@@ -46,13 +46,13 @@ template <class S, class U, class F>
 WEFT_INLINE void for_each_part(S& a, U& b, F&& f) {
   auto left = a.parts();
   auto right = b.parts();
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
     (f(std::get<I>(left), std::get<I>(right)), ...);
   }(std::make_index_sequence<std::tuple_size_v<decltype(left)>>{});
 }
 
 template <class S>
-std::size_t state_bytes(const S& s) {
+WEFT_INLINE std::size_t state_bytes(const S& s) {
   std::size_t n = 0;
   for_each_part(s, [&](const auto& p) { n += p.data.bytes(); });
   return n;
@@ -60,7 +60,7 @@ std::size_t state_bytes(const S& s) {
 
 namespace detail {
 template <class Array>
-void gather_part(const Array& from, std::span<const index> rows, Array& to) {
+WEFT_INLINE void gather_part(const Array& from, std::span<const index> rows, Array& to) {
   if (from.null()) return;
   auto extent = from.extent();
   const index batch = extent[0], row = batch ? from.size() / batch : 0;
@@ -76,9 +76,9 @@ void gather_part(const Array& from, std::span<const index> rows, Array& to) {
 
 // The rows of a state in the given order, repeats allowed. Throws errc::value for a row that is not there.
 template <class S>
-S gather(const S& s, std::span<const index> rows) {
+WEFT_INLINE S gather(const S& s, std::span<const index> rows) {
   S out = s.like();
-  for_each_part(s, out, [&](const auto& from, const auto& to) { detail::gather_part(from.data, rows, to.data); });
+  for_each_part(s, out, [&](const auto& from, const auto& to) __attribute__((always_inline)) { detail::gather_part(from.data, rows, to.data); });
   return out;
 }
 

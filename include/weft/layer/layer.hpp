@@ -44,8 +44,8 @@ struct layer_state {
   auto parts() { return std::tuple{part{"conv", conv.inputs}, part{"recurrent", recurrent.matrix}}; }
   auto parts() const { return std::tuple{part{"conv", conv.inputs}, part{"recurrent", recurrent.matrix}}; }
   layer_state like() const { return {}; }
-  layer_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
-  layer_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+  WEFT_INLINE layer_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE layer_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
 };
 
 // How a layer was called: one token a sequence, or a piece.

@@ -26,8 +26,8 @@ struct conv_state {
   auto parts() { return std::tuple{part{"inputs", inputs}}; }
   auto parts() const { return std::tuple{part{"inputs", inputs}}; }
   conv_state like() const { return {}; }
-  conv_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
-  conv_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+  WEFT_INLINE conv_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE conv_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
 };
 
 template <storage T>

@@ -45,6 +45,9 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
   x.micro = M::axes.micro_steps ? mixer.micro_steps : 1;
   require(x.micro >= 1, errc::value, "micro_steps: expected at least 1, got ", x.micro);
 
+  require(!mixer.scale || std::isfinite(*mixer.scale), errc::value, "scale: expected a finite number, got ", mixer.scale.value_or(0));
+  require(mixer.l2norm_eps >= 0, errc::value, "l2norm_eps: expected at least 0, got ", mixer.l2norm_eps);
+  require(mixer.normaliser_eps >= 0, errc::value, "normaliser_eps: expected at least 0, got ", mixer.normaliser_eps);
   require(!mixer.qk_l2norm || unit_keys<P>() > 0, errc::unsupported, "qk_l2norm: expected a policy with unit keys, got one without");
 
   bool timed = false, headed = false;
@@ -75,6 +78,7 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
     check::tensor<const typename view_type::element, view_type::rank>(name.text, v, detail::expected_extents<view_type>(x), name.optional,
                                                                       view_type::role.width != width::one);
   });
+  require(x.batch >= 0 && x.time >= 0, errc::shape, name_of<P>(0).text, ": expected extents of at least 0, got batch ", x.batch, " and time ", x.time);
   x.sequences = check::sequences(cu, x.batch, x.time);
   require(state.matrix.extent(0) == x.sequences, errc::shape, "state: expected ", x.sequences, " sequences, got ", state.matrix.extent(0));
   if (M::axes.normalised)
@@ -82,6 +86,10 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
             "state.normaliser: expected ", check::list(std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}), ", got ",
             check::list(state.normaliser.extent()));
 
+  for_each_member(in, [&](const auto& v, auto i) {
+    check::no_overlap("state", state.matrix.view(), name_of<P>(i).text, v);
+    check::no_overlap("state.normaliser", state.normaliser.view(), name_of<P>(i).text, v);
+  });
   out.o.visit([&](const auto& o) {
     check::tensor("o", o, {x.batch, x.time, x.value_heads, x.value_dim}, false, true);
     for_each_member(in, [&](const auto& v, auto i) {
@@ -94,6 +102,7 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
       check::no_overlap("o", o, name_of<P>(i).text, v);
     });
     check::no_overlap("o", o, "state", state.matrix.view());
+    check::no_overlap("o", o, "state.normaliser", state.normaliser.view());
   });
   return x;
 }

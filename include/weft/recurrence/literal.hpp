@@ -30,9 +30,17 @@ lanes_of<P, R> scalar_lanes(const inputs_of<P, T>& in, const recurrence_extents&
   return lane;
 }
 
+// As in the engine, what a policy makes of keys and values there is not kept: only gates are activated.
 template <class P, class R>
 void activate_lanes(const P& policy, lanes_of<P, R>& lane) {
-  if constexpr (has_activate<P>) policy.template activate<R>(lane);
+  if constexpr (has_activate<P>) {
+    lanes_of<P, R> ready = lane;
+    policy.template activate<R>(ready);
+    auto numbers = tie_members(lane);
+    for_each_member(ready, [&](const R& x, auto i) {
+      if constexpr (role_of<P, i>.width == width::one) std::get<i>(numbers) = x;
+    });
+  }
 }
 
 }  // namespace detail

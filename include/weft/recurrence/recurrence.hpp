@@ -25,8 +25,8 @@ struct recurrent_state {
   auto parts() const { return std::tuple{part{"matrix", matrix}, part{"normaliser", normaliser}}; }
   recurrent_state like() const { return {}; }
   // The rows in the given order, repeats allowed: `rows = state.gather({3, 0})`.
-  recurrent_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
-  recurrent_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+  WEFT_INLINE recurrent_state gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE recurrent_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
 };
 
 // recurrence<gated_delta_policy, float> mixer{.qk_l2norm = true};
@@ -37,6 +37,7 @@ struct recurrence {
   static_assert(has_key_side<Policy>, "weft: a policy needs key_side<R>(const auto& in), which returns weft::key_terms<R>");
   static_assert(has_write<Policy>, "weft: a policy needs write<R>(const auto& in), which returns R");
   static_assert(!Policy::axes.normalised || Policy::axes.erase == erase::none, "weft: a normaliser sums what is written; it needs axes without erase");
+  static_assert(!Policy::axes.normalised || !Policy::axes.micro_steps, "weft: a normaliser is defined for axes without micro-steps");
   static_assert(Policy::axes.read == read::inclusive || (Policy::axes.erase == erase::none && !Policy::axes.normalised && !Policy::axes.micro_steps),
                 "weft: the exclusive read is defined for axes without erase, normaliser and micro-steps");
   static_assert(storage<T>, "weft: activations are stored as float, double, weft::bf16 or weft::fp16");

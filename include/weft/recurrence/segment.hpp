@@ -9,6 +9,7 @@
 #pragma once
 #include <algorithm>
 
+#include "../core/executor.hpp"
 #include "../core/verbs.hpp"
 #include "check.hpp"
 
@@ -30,15 +31,16 @@ inline namespace WEFT_ISA {
 namespace detail {
 
 // The inputs with nothing to write: every tensor of value channels is one row of zeros, read again and again.
-template <class M, class T>
-typename M::inputs without_values(typename M::inputs in, const T* zeros, index width) {
+template <class M>
+typename M::inputs without_values(typename M::inputs in, const array<typename M::storage_type, 1>& zeros, const array<typename M::real, 1>& wide_zeros) {
   for_each_member(in, [&](auto& v, auto) {
     using view_type = std::remove_cvref_t<decltype(v)>;
     if constexpr (view_type::role.width == width::value_dim) {
       if (v.null()) return;
-      v.data = reinterpret_cast<const typename view_type::element*>(zeros);
+      if constexpr (view_type::role.wide) v.data = wide_zeros.data();
+      else v.data = zeros.data();
       v.stride = {};
-      v.extent.back() = width;
+      v.extent.back() = zeros.size();
       v.stride.back() = 1;
     }
   });
@@ -54,7 +56,9 @@ void fold(Executor&& executor, const M& mixer, const typename M::inputs& in, typ
   auto o = row.view();
   o.extent[1] = time;
   o.stride[1] = 0;
-  weft::scan(executor, mixer, in, state, {.o = o}, cu);
+  if (cu.empty()) return weft::scan(executor, mixer, in, state, {.o = o});
+  cpu alone;  // packed sequences share the row: on several workers they would write it at once
+  weft::scan(alone, mixer, in, state, {.o = o}, cu);
 }
 
 }  // namespace detail
@@ -81,8 +85,9 @@ segment<recurrence<P, T>> summarise(Executor&& executor, const recurrence<P, T>&
   for (index n = 0; n < e[0]; ++n)
     for (index h = 0; h < e[1]; ++h)
       for (index i = 0; i < e[2]; ++i) moved.matrix(n, h, i, segment<M>::diagonal ? 0 : i) = R(1);
-  const array<R, 1> zeros({std::max<index>(width, 1)});
-  detail::fold(executor, mixer, detail::without_values<M>(in, zeros.data(), width), moved, batch, time, cu);
+  const array<T, 1> zeros({width});
+  const array<R, 1> wide_zeros({width});
+  detail::fold(executor, mixer, detail::without_values<M>(in, zeros, wide_zeros), moved, batch, time, cu);
   s.transition = std::move(moved.matrix);
   return s;
 }

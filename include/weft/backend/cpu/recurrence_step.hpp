@@ -1,5 +1,5 @@
-// One token of a recurrence: the state is read once and written once. S^T q comes out of the same pass as S^T c, since
-// the token's own write adds only (q . k) times a value to it.
+// One token of a recurrence. Without an erase one pass over the state does it all. With one, S^T q comes out of the same
+// pass as S^T c, since the token's own write adds only (q . k) times a value to it; the second pass finds its columns in L1.
 #pragma once
 #include "recurrence_load.hpp"
 
@@ -31,12 +31,12 @@ struct step_dots {
   }
 };
 
-// Puts the token's decay on its readers, so that the pass over the state multiplies only once for each.
+// Puts the token's decay on the readers of an erasing token, so that its first pass over the state only reads.
 template <axes A, class R>
 WEFT_INLINE void decay_readers(const chunk<R>& c, int row) {
   using traits = chunk_traits<A>;
   constexpr int W = simd<R>::width;
-  if constexpr (traits::channel || traits::scalar) {
+  if constexpr (traits::erases && (traits::channel || traits::scalar)) {
     R* const q = c.readers + ((traits::erases ? c.tokens : 0) + row) * c.keys;
     R* const e = c.readers + row * c.keys;
     for (index i = 0; i < c.keys; i += W) {
@@ -64,17 +64,34 @@ WEFT_INLINE void step_columns(const chunk<R>& c, int row, const step_dots<A, R>&
 
   V read_q[Vectors], read_c[Vectors], value[Vectors];
   WEFT_UNROLL for (int x = 0; x < Vectors; ++x) read_q[x] = read_c[x] = V(R(0));
+  if constexpr (!traits::erases) {  // what is written is known before the state is read: one pass
+    WEFT_UNROLL for (int x = 0; x < Vectors; ++x) value[x] = V::load(c.z + row * c.columns + column + x * W);
+    for (index i = 0; i < key_dim; ++i) {
+      const V qi(q[i]), ki(k[i]);
+      WEFT_UNROLL for (int x = 0; x < Vectors; ++x) {
+        const V before = get(s + i * ld, x);
+        V after = before;
+        if constexpr (traits::channel || traits::scalar) after *= decay_of(i);
+        after = fma(ki, value[x], after);
+        read_q[x] = fma(qi, traits::exclusive ? before : after, read_q[x]);
+        put(s + i * ld, x, after);
+      }
+    }
+    WEFT_UNROLL for (int x = 0; x < Vectors; ++x)
+      (traits::exclusive ? fma(V(dots.qk), value[x], read_q[x]) : read_q[x]).store(y + column + x * W);
+    return;
+  }
   for (index i = 0; i < key_dim; ++i) {
-    const V qi(q[i]), ei(traits::erases ? e[i] : R(0));
+    const V qi(q[i]), ei(e[i]);
     WEFT_UNROLL for (int x = 0; x < Vectors; ++x) {
       const V before = get(s + i * ld, x);
-      if constexpr (traits::erases) read_c[x] = fma(ei, before, read_c[x]);
+      read_c[x] = fma(ei, before, read_c[x]);
       read_q[x] = fma(qi, before, read_q[x]);
     }
   }
   WEFT_UNROLL for (int x = 0; x < Vectors; ++x) {
     value[x] = V::load(c.z + row * c.columns + column + x * W);
-    if constexpr (traits::erases && traits::writers == 1) value[x] -= read_c[x];
+    if constexpr (traits::writers == 1) value[x] -= read_c[x];
     V o = fma(V(dots.qk), value[x], read_q[x]);
     if constexpr (traits::writers == 2) o = fnma(V(dots.qp), read_c[x], o);
     o.store(y + column + x * W);
