@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <new>
 
+#include <weft/weft.hpp>
+
 #include "each.hpp"
 
 namespace {
