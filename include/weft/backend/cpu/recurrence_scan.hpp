@@ -37,14 +37,19 @@ class scan_engine {
     // Columns of one head are split only when heads are too few: every part repeats the chunk's preparation.
     head_groups_ = std::min(x_.value_heads, std::max<index>(1, (workers + x_.sequences - 1) / std::max<index>(1, x_.sequences)));
     const index tasks = std::max<index>(1, x_.sequences * head_groups_);
-    // They would share a normaliser, which one might read after another wrote it.
-    column_groups_ = x_.output_is_key || A.normalised ? 1 : std::clamp<index>((workers + tasks - 1) / tasks, 1, std::max<index>(1, panels_));
+    column_groups_ = x_.output_is_key ? 1 : std::clamp<index>((workers + tasks - 1) / tasks, 1, std::max<index>(1, panels_));
     group_heads_ = (x_.value_heads + head_groups_ - 1) / std::max<index>(1, head_groups_);
     group_panels_ = (panels_ + column_groups_ - 1) / column_groups_;
     if (x_.sequences == 0 || x_.value_heads == 0 || panels_ == 0 || x_.time == 0) return;  // nothing to fold: the state stays as it is
     arena room;
     place(room);
     executor.reserve(room.used());
+    temporaries::scope shared(executor.temporaries());
+    if constexpr (A.normalised) {  // all column groups start from it, the first one stores it
+      const index count = x_.sequences * x_.value_heads * x_.key_dim;
+      norm_start_ = shared.template take<R>(count).data;
+      job_.load_state(job_.normaliser, 0, count, norm_start_);
+    }
     executor.parallel_for(x_.sequences * head_groups_ * column_groups_, [&](index task, int worker) {
       arena memory(executor.scratch(worker));
       place(memory).run(*this, task);
@@ -116,8 +121,8 @@ class scan_engine {
       R* const norm = w.norm + local * keys_;
       if constexpr (Load) {
         std::fill_n(norm, keys_, R(0));
-        job_.load_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
-      } else {
+        std::copy_n(norm_start_ + head * x_.key_dim, x_.key_dim, norm);
+      } else if (p0 == 0) {
         job_.store_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
       }
     }
@@ -125,6 +130,7 @@ class scan_engine {
 
   const scan_job<R>& job_;
   recurrence_extents x_;
+  R* norm_start_ = nullptr;  // [sequences, value_heads, key_dim]
   index panels_ = 1, keys_ = 0, head_groups_ = 1, column_groups_ = 1, group_heads_ = 1, group_panels_ = 1;
 };
 
