@@ -140,7 +140,8 @@ class packed_keys {
   answer finite_ = answer::unknown;
 };
 
-// Keys and values where they lie; copied only where they are no whole vectors wide.
+// Keys and values where they lie; copied only where they are no whole vectors wide. Memory is read row after row, and asked
+// for a little ahead: what decoding waits for.
 template <class T>
 class plain_keys {
   using R = accumulate_t<T>;
@@ -165,17 +166,20 @@ class plain_keys {
     v_ = run.v;
     k_stride_ = run.k_stride;
     v_stride_ = run.v_stride;
-    if (k_width_ != key_dim_) copy(k_, k_stride_, key_dim_, k_copy_, k_width_);
-    if (v_width_ != value_dim_) copy(v_, v_stride_, value_dim_, v_copy_, v_width_);
+    k_rows_ = v_rows_ = run.count;
+    if (k_width_ != key_dim_) copy(k_, k_stride_, k_rows_, key_dim_, k_copy_, k_width_);
+    if (v_width_ != value_dim_) copy(v_, v_stride_, v_rows_, value_dim_, v_copy_, v_width_);
   }
 
   void scores(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
     index r = 0;
-    for (; r + 2 <= count; r += 2) dots<2, 4>(rows, row, r, lo, hi);
-    if (r < count) dots<1, 8>(rows, row, r, lo, hi);
+    for (; r + 4 <= count; r += 4) dots<4, 2, 1>(rows, row, r, lo, hi);
+    for (; r + 2 <= count; r += 2) dots<2, 4, 1>(rows, row, r, lo, hi);
+    if (r < count) dots<1, 1, 4>(rows, row, r, lo, hi);
   }
   void weigh(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
     index r = 0;
+    for (; r + 4 <= count; r += 4) weigh_rows<4, 2>(rows, row, r, lo, hi);
     for (; r + 2 <= count; r += 2) weigh_rows<2, 4>(rows, row, r, lo, hi);
     if (r < count) weigh_row(rows, row, r, lo, hi);
   }
@@ -194,56 +198,88 @@ class plain_keys {
   static constexpr index column_block = W;
 
  private:
-  void copy(const T*& from, index& stride, index dim, T* to, index width) const {
+  void copy(const T*& from, index& stride, index& rows, index dim, T* to, index width) const {
     for (index j = 0; j < count_; ++j) {
       std::copy_n(from + j * stride, dim, to + j * width);
       std::fill(to + j * width + dim, to + (j + 1) * width, T{});
     }
     from = to;
     stride = width;
+    rows = count_;
   }
 
-  // Rows x Keys dot products at a time, reduced together.
-  template <int Rows, int Keys>
+  // Asks for the rows that lie a kilobyte behind [j, j + count), those of later blocks too, but none that do not exist.
+  WEFT_INLINE static void fetch(const T* p, index stride, index rows, index width, index j, index count) {
+    constexpr index line = 64 / static_cast<index>(sizeof(T)), ahead = 1024 / static_cast<index>(sizeof(T));
+    const index first = j + std::max<index>(1, ahead / std::max<index>(1, width)), last = std::min(first + count, rows);
+    for (index i = first; i < last; ++i)
+      for (index c = 0; c < width; c += line) __builtin_prefetch(p + i * stride + c);
+  }
+
+  // Rows x Keys dot products at a time, each as Parts sums that do not wait for each other; eight are reduced together.
+  template <int Rows, int Keys, int Parts>
   WEFT_INLINE void dots(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
+    constexpr int together = 8, group = together / Rows;
     const R* const q = rows.q + (row + r) * rows.query_stride;
     R* const p = rows.p + r * tile_type::keys;
-    for (index j = lo; j < hi; j += Keys) {
-      const T* k[Keys];
-      for (int i = 0; i < Keys; ++i) k[i] = k_ + std::min<index>(j + i, hi - 1) * k_stride_;
-      simd<R> sum[Rows * Keys];
-      WEFT_UNROLL for (int i = 0; i < Rows * Keys; ++i) sum[i] = simd<R>(R(0));
-      for (index d = 0; d < k_width_; d += W) {
-        simd<R> x[Rows];
-        WEFT_UNROLL for (int i = 0; i < Rows; ++i) x[i] = simd<R>::load(q + i * rows.query_stride + d);
-        WEFT_UNROLL for (int i = 0; i < Keys; ++i) {
-          const simd<R> y = load(k[i] + d);
-          WEFT_UNROLL for (int n = 0; n < Rows; ++n) sum[n * Keys + i] = fma(x[n], y, sum[n * Keys + i]);
-        }
+    for (index j = lo; j < hi; j += group) {
+      simd<R> sum[together];
+      WEFT_UNROLL for (int i = 0; i < group; i += Keys) {
+        if (r == 0) fetch(k_, k_stride_, k_rows_, k_width_, j + i, Keys);
+        const T* k[Keys];
+        WEFT_UNROLL for (int n = 0; n < Keys; ++n) k[n] = k_ + std::min<index>(j + i + n, hi - 1) * k_stride_;
+        simd<R> part[Parts][Rows * Keys];
+        WEFT_UNROLL for (int a = 0; a < Parts; ++a)
+          WEFT_UNROLL for (int n = 0; n < Rows * Keys; ++n) part[a][n] = simd<R>(R(0));
+        const auto add = [&](simd<R>* to, index d) {
+          simd<R> x[Rows];
+          WEFT_UNROLL for (int m = 0; m < Rows; ++m) x[m] = simd<R>::load(q + m * rows.query_stride + d);
+          WEFT_UNROLL for (int n = 0; n < Keys; ++n) {
+            const simd<R> y = load(k[n] + d);
+            WEFT_UNROLL for (int m = 0; m < Rows; ++m) to[m * Keys + n] = fma(x[m], y, to[m * Keys + n]);
+          }
+        };
+        index d = 0;
+        for (; d + Parts * W <= k_width_; d += Parts * W)
+          WEFT_UNROLL for (int a = 0; a < Parts; ++a) add(part[a], d + a * W);
+        if constexpr (Parts > 1)
+          for (; d < k_width_; d += W) add(part[0], d);
+        WEFT_UNROLL for (int m = 0; m < Rows; ++m)
+          WEFT_UNROLL for (int n = 0; n < Keys; ++n) {
+            simd<R>& to = sum[m * group + i + n];
+            to = part[0][m * Keys + n];
+            WEFT_UNROLL for (int a = 1; a < Parts; ++a) to += part[a][m * Keys + n];
+          }
       }
-      R out[std::max<index>(Rows * Keys, W)];
-      lane_sums<Rows * Keys>(sum, out);
-      const index n = std::min<index>(Keys, hi - j);
-      for (int i = 0; i < Rows; ++i) std::copy_n(out + i * Keys, n, p + i * tile_type::keys + j);
+      R out[std::max<index>(together, W)];
+      lane_sums<together>(sum, out);
+      const index n = std::min<index>(group, hi - j);
+      for (int m = 0; m < Rows; ++m) std::copy_n(out + m * group, n, p + m * tile_type::keys + j);
     }
   }
 
+  // A few keys at a time in all columns: for one row so few that memory is read in order, for more as the sums' traffic allows.
   template <int Rows, int Vectors>
   WEFT_INLINE void weigh_rows(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
-    const R* const p = rows.p + r * tile_type::keys + lo;
+    constexpr index step = Rows == 1 ? 4 : 16;
     R* const acc = rows.acc + (row + r) * rows.value_stride;
-    index c = 0;
-    for (; c + Vectors * W <= v_width_; c += Vectors * W)
-      tile::product_block<Rows, Vectors, true>(p, tile_type::keys, v_ + lo * v_stride_ + c, v_stride_, acc + c, rows.value_stride, hi - lo);
-    for (; c < v_width_; c += W)
-      tile::product_block<Rows, 1, true>(p, tile_type::keys, v_ + lo * v_stride_ + c, v_stride_, acc + c, rows.value_stride, hi - lo);
+    for (index j = lo; j < hi; j += step) {
+      const index n = std::min(step, hi - j);
+      if (r == 0) fetch(v_, v_stride_, v_rows_, v_width_, j, n);
+      const R* const p = rows.p + r * tile_type::keys + j;
+      const T* const v = v_ + j * v_stride_;
+      index c = 0;
+      for (; c + Vectors * W <= v_width_; c += Vectors * W)
+        tile::product_block<Rows, Vectors, true>(p, tile_type::keys, v + c, v_stride_, acc + c, rows.value_stride, n);
+      for (; c < v_width_; c += W) tile::product_block<Rows, 1, true>(p, tile_type::keys, v + c, v_stride_, acc + c, rows.value_stride, n);
+    }
   }
 
   T* k_copy_ = nullptr;
   T* v_copy_ = nullptr;
   const T* k_ = nullptr;
   const T* v_ = nullptr;
-  index key_dim_ = 0, value_dim_ = 0, k_width_ = 0, v_width_ = 0, k_stride_ = 0, v_stride_ = 0, count_ = 0;
+  index key_dim_ = 0, value_dim_ = 0, k_width_ = 0, v_width_ = 0, k_stride_ = 0, v_stride_ = 0, count_ = 0, k_rows_ = 0, v_rows_ = 0;
   answer finite_ = answer::unknown;
 };
 
