@@ -1,5 +1,6 @@
 // States saved and restored bit for bit, alone, within a tuple and as one of many in a file.
 #include <random>
+#include <sstream>
 
 #include "io/files.hpp"
 #include "weft/io/state_file.hpp"
@@ -56,7 +57,9 @@ template <class S>
 std::string all_bytes(const S& s) {
   std::string bytes;
   weft::io::for_each_array(s, "", [&](const std::string& name, const auto& a) {
-    bytes += name + weft::check::list(a.extent()) + (a.null() ? "null" : std::string(reinterpret_cast<const char*>(a.data()), a.bytes()));
+    std::ostringstream extents;
+    extents << weft::check::list(a.extent());
+    bytes += name + extents.str() + (a.null() ? "null" : std::string(reinterpret_cast<const char*>(a.data()), a.bytes()));
   });
   return bytes;
 }
