@@ -1,5 +1,7 @@
 // Spans compose: summaries of parts, put together, move a state as the whole scan does.
+#include <cstring>
 #include <random>
+#include <thread>
 
 #include <weft/recurrence/segment.hpp>
 #include <weft/weft.hpp>
@@ -41,6 +43,16 @@ struct call {
   }
 };
 
+// The first half of the calls on a thread of its own, the others here.
+struct two_threads {
+  int workers() const { return 2; }
+  void parallel_for(index n, weft::task_ref f) {
+    std::thread other([&] { for (index i = 0; i < n / 2; ++i) f(i, 1); });
+    for (index i = n / 2; i < n; ++i) f(i, 0);
+    other.join();
+  }
+};
+
 template <class S>
 double difference(const S& x, const S& y) {
   double worst = 0, top = 0;
@@ -73,6 +85,26 @@ void check(call<M>& c) {
   CHECK(difference(weft::apply(left, c.start), scanned) <= bound);
   CHECK(difference(weft::apply(right, c.start), scanned) <= bound);
   CHECK(difference(weft::apply(weft::compose(nothing, whole), c.start), weft::apply(whole, c.start)) <= bound);
+
+  // A scan in segments is the scan, and the same bits for any number of workers.
+  two_threads pool;
+  weft::cpu pair{pool};
+  for (const index pieces : {1, 3, 60}) {
+    auto alone = c.start, together = c.start;
+    weft::array<float, 4> of_alone({2, c.T, c.H, c.V}), of_pair = of_alone;
+    weft::scan_in_segments(cpu, c.mixer, c.in, alone, {.o = of_alone}, pieces);
+    weft::scan_in_segments(pair, c.mixer, c.in, together, {.o = of_pair}, pieces);
+    CHECK(difference(alone, scanned) <= bound);
+    double worst = 0, top = 0;
+    for (index i = 0; i < o.size(); ++i) {
+      worst = std::max(worst, static_cast<double>(std::abs(of_alone.data()[i] - o.data()[i])));
+      top = std::max(top, static_cast<double>(std::abs(o.data()[i])));
+    }
+    CHECK(worst <= bound * top);
+    CHECK(std::memcmp(of_alone.data(), of_pair.data(), o.bytes()) == 0);
+    CHECK(difference(alone, together) == 0);
+  }
+  CHECK_THROWS_AS(weft::scan_in_segments(cpu, c.mixer, c.in, scanned, {.o = o}, 0), weft::error);
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 // For policies whose write() of zeros is zero, as every linear one's is.
 #pragma once
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "../core/executor.hpp"
 #include "../core/verbs.hpp"
@@ -133,6 +135,49 @@ segment<M> compose(const segment<M>& first, const segment<M>& second) {
   s.transition = array<accumulate_t<typename M::storage_type>, 4>(first.transition.extent());
   detail::add_moved<segment<M>::diagonal>(second.transition, first.transition, s.transition);
   return s;
+}
+
+namespace detail {
+
+// The tokens [first, first + count) of every input with a time axis.
+template <class M>
+typename M::inputs slice_tokens(typename M::inputs in, index first, index count, index micro) {
+  for_each_member(in, [&](auto& v, auto) {
+    constexpr role r = std::remove_cvref_t<decltype(v)>::role;
+    if constexpr (r.time)
+      if (!v.null()) v = v.slice(1, first * (r.micro ? micro : 1), count * (r.micro ? micro : 1));
+  });
+  return in;
+}
+
+}  // namespace detail
+
+// A scan cut into `pieces` spans of tokens that workers fold at the same time: their summaries first, then each span from its
+// true start. For one long sequence whose heads and columns are too few for the workers. It costs the summaries on top: half
+// a scan more without an erase, a scan of key_dim more columns with one. Results depend on `pieces`, never on the workers, and
+// agree with scan to rounding. Throws as scan does, before anything is written; allocates.
+template <class P, class T>
+void scan_in_segments(cpu& executor, const recurrence<P, T>& mixer, const typename recurrence<P, T>::inputs& in,
+                      typename recurrence<P, T>::state_type& state, const typename recurrence<P, T>::outputs& out, index pieces) {
+  using M = recurrence<P, T>;
+  require(pieces >= 1, errc::value, "pieces: expected at least 1, got ", pieces);
+  const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
+  const auto begin = [&](index i) { return x.time * i / pieces; };
+  const auto piece = [&](index i) { return detail::slice_tokens<M>(in, begin(i), begin(i + 1) - begin(i), x.micro); };
+  std::vector<segment<M>> summary(static_cast<std::size_t>(pieces - 1));
+  executor.parallel_for(pieces - 1, [&](index i, int) {
+    cpu alone;
+    summary[static_cast<std::size_t>(i)] = summarise(alone, mixer, piece(i), state);
+  });
+  std::vector<typename M::state_type> end{state};  // the start of every span, its end when it is folded
+  for (const auto& s : summary) end.push_back(apply(s, end.back()));
+  executor.parallel_for(pieces, [&](index i, int) {
+    cpu alone;
+    out.o.visit([&](const auto& o) {
+      weft::scan(alone, mixer, piece(i), end[static_cast<std::size_t>(i)], {.o = o.slice(1, begin(i), begin(i + 1) - begin(i))});
+    });
+  });
+  state = std::move(end.back());
 }
 
 }  // namespace WEFT_ISA
