@@ -268,7 +268,7 @@ TEST_CASE("the registry takes a user's class, an alias, and says which class it 
   const auto file = tensor_file::read(folder / "mamba2_mixer.safetensors");
   const parameters<float> p(file);
   const settings c;
-  CHECK_THROWS_WITH(known.make("some.module.CountingLayer", p, c, 0), Contains("class not known: CountingLayer; expected one of BambaMixer, ") && Contains("Qwen3NextAttention"));
+  CHECK_THROWS_WITH(known.make("some.module.CountingLayer", p, c, 0), Contains("class not known: CountingLayer; expected one of BailingHybridDeltaAttention, BambaMixer, ") && Contains("Qwen3NextAttention"));
   known.add("CountingLayer", [](const parameters<float>&, const settings&, index) { return erase_type(counting_layer{4}); });
   known.alias("Counter", "CountingLayer");
   CHECK(known.knows("another.module.Counter"));
