@@ -9,18 +9,6 @@
 
 namespace ops {
 
-// The part [first, first + count) of every input with a time axis.
-template <class Inputs>
-Inputs tokens_of(Inputs in, index first, index count, index micro) {
-  weft::for_each_member(in, [&](auto& v, auto) {
-    constexpr weft::role r = std::remove_cvref_t<decltype(v)>::role;
-    const index rows = r.micro ? micro : 1;
-    if constexpr (r.time)
-      if (!v.null()) v = v.slice(1, first * rows, count * rows);
-  });
-  return in;
-}
-
 // Owns what the views of an inputs struct look at.
 template <class Policy, class T>
 struct recurrence_inputs {
@@ -83,7 +71,7 @@ results run_recurrence(const call& c, Mixer mixer) {
   weft::check_recurrence(mixer, in.views, state, {.o = o}, cu);  // before pieces are cut from views that may not match
 
   feed(
-      c, mixer, state, in.time, cu, [&](index first, index count) { return tokens_of(in.views, first, count, mixer.micro_steps); },
+      c, mixer, state, in.time, cu, [&](index first, index count) { return weft::slice_tokens(in.views, first, count, mixer.micro_steps); },
       [&](index first, index count) { return typename Mixer::outputs{.o = o.view().slice(1, first, count)}; });
 
   results r;

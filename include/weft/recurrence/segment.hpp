@@ -137,20 +137,17 @@ segment<M> compose(const segment<M>& first, const segment<M>& second) {
   return s;
 }
 
-namespace detail {
-
-// The tokens [first, first + count) of every input with a time axis.
-template <class M>
-typename M::inputs slice_tokens(typename M::inputs in, index first, index count, index micro) {
+// The tokens [first, first + count) of every input with a time axis; `micro` rows a token where micro-steps are counted.
+template <class Inputs>
+Inputs slice_tokens(Inputs in, index first, index count, index micro = 1) {
   for_each_member(in, [&](auto& v, auto) {
     constexpr role r = std::remove_cvref_t<decltype(v)>::role;
+    const index rows = r.micro ? micro : 1;
     if constexpr (r.time)
-      if (!v.null()) v = v.slice(1, first * (r.micro ? micro : 1), count * (r.micro ? micro : 1));
+      if (!v.null()) v = v.slice(1, first * rows, count * rows);
   });
   return in;
 }
-
-}  // namespace detail
 
 // A scan cut into `pieces` spans of tokens that workers fold at the same time: their summaries first, then each span from its
 // true start. For one long sequence whose heads and columns are too few for the workers. It costs the summaries on top: half
@@ -163,7 +160,7 @@ void scan_in_segments(cpu& executor, const recurrence<P, T>& mixer, const typena
   require(pieces >= 1, errc::value, "pieces: expected at least 1, got ", pieces);
   const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
   const auto begin = [&](index i) { return x.time * i / pieces; };
-  const auto piece = [&](index i) { return detail::slice_tokens<M>(in, begin(i), begin(i + 1) - begin(i), x.micro); };
+  const auto piece = [&](index i) { return slice_tokens(in, begin(i), begin(i + 1) - begin(i), x.micro); };
   std::vector<segment<M>> summary(static_cast<std::size_t>(pieces - 1));
   executor.parallel_for(pieces - 1, [&](index i, int) {
     cpu alone;
