@@ -1,4 +1,4 @@
-// Where results go: a view of the storage type, or of the wider accumulating type.
+// Where results go, and where their gradients come from: a view of the storage type, or of the wider accumulating type.
 #pragma once
 #include "dtype.hpp"
 #include "view.hpp"
@@ -48,6 +48,35 @@ struct output {
     stride = v.stride;
     wide = is_wide;
   }
+};
+
+// The gradient of a result, read only. Null: zero.
+template <storage T, int Rank>
+class cotangent {
+ public:
+  using wide_type = accumulate_t<T>;
+
+  cotangent() = default;
+  template <class V>
+    requires(std::convertible_to<V, view<const T, Rank>> || std::convertible_to<V, view<const wide_type, Rank>>)
+  cotangent(V&& v) {  // NOLINT: implicit by design
+    if constexpr (std::convertible_to<V, view<const T, Rank>>) set<T>(v);
+    else set<wide_type>(v);
+  }
+
+  bool null() const { return of_.null(); }
+  // f(view of const) with the view of the real element type.
+  template <class F>
+  decltype(auto) visit(F&& f) const {
+    return of_.visit([&](const auto& v) -> decltype(auto) { return f(view<const typename std::remove_cvref_t<decltype(v)>::element, Rank>(v)); });
+  }
+
+ private:
+  template <class U>
+  void set(const view<const U, Rank>& v) {
+    of_ = view<U, Rank>(const_cast<U*>(v.data), v.extent, v.stride);
+  }
+  output<T, Rank> of_;
 };
 
 }  // namespace v1

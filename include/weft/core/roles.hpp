@@ -2,7 +2,8 @@
 //
 //   template <class Rep> struct inputs { weft::key<Rep> q, k; weft::value<Rep> v; weft::gate<Rep> beta; };
 //
-// and the engine reads that struct as views of memory (views<T>) or as numbers of one token and channel (lanes<R>).
+// and the engine reads that struct as views of memory (views<T>), as numbers of one token and channel (lanes<R>) or as views
+// that gradients are written to (gradient_views<T>).
 #pragma once
 #include <cstddef>
 #include <concepts>
@@ -10,6 +11,7 @@
 
 #include "dtype.hpp"
 #include "members.hpp"
+#include "output.hpp"
 #include "view.hpp"
 
 namespace weft {
@@ -70,6 +72,25 @@ template <class R>
 struct lanes {
   template <role Role>
   using member = R;
+};
+
+// Where the gradient of an input goes: a view of its role's rank, of its own or of the accumulating type. Null: not wanted.
+template <role Role, class T>
+struct gradient : output<std::conditional_t<Role.wide, accumulate_t<T>, T>, Role.rank()> {
+  static constexpr weft::role role = Role;
+  using base = output<std::conditional_t<Role.wide, accumulate_t<T>, T>, Role.rank()>;
+
+  gradient() = default;
+  template <class V>
+    requires(!std::same_as<std::remove_cvref_t<V>, any_member> && std::constructible_from<base, V>)
+  gradient(V&& v) : base(static_cast<V&&>(v)) {}  // NOLINT: implicit by design
+};
+
+// Representation 3: views for gradients.
+template <class T>
+struct gradient_views {
+  template <role Role>
+  using member = gradient<Role, T>;
 };
 
 // clang-format off

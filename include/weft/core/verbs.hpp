@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "state.hpp"
+#include "tape.hpp"
 
 namespace weft {
 inline namespace v1 {
@@ -25,6 +26,7 @@ namespace detail {
 template <class M>
 struct mixer_types {
   static_assert(mixer<M>, "weft: the second argument is not a mixer: it needs inputs, outputs, state_type and state(shape)");
+  using mixer_type = M;
   using inputs = typename M::inputs;
   using outputs = typename M::outputs;
   using state_type = typename M::state_type;
@@ -45,6 +47,12 @@ template <class M>
 using outputs_t = typename detail::mixer_types<M>::outputs;
 template <class M>
 using state_t = typename detail::mixer_types<M>::state_type;
+template <class M>
+using cotangents_t = typename detail::mixer_types<M>::mixer_type::cotangents;
+template <class M>
+using state_gradient_t = typename detail::mixer_types<M>::mixer_type::state_gradient;
+template <class M>
+using gradients_t = typename detail::mixer_types<M>::mixer_type::gradients;
 template <class M, class S>
 inline constexpr bool owns_state = detail::own_state<M, S>::holds;
 
@@ -75,12 +83,27 @@ void step(Executor&& executor, const M& mixer, const inputs_t<M>& in, S& state, 
   run_step(executor, mixer, in, state, out);
 }
 
-// Gradients of everything that the scan read, the initial state included: vjp(executor, mixer, inputs, tape, cotangents,
-// gradients). An engine that has them defines run_vjp.
-template <class Executor, class M, class... Rest>
-void vjp(Executor&& executor, const M& mixer, Rest&&... rest) {
-  static_assert(requires { run_vjp(executor, mixer, rest...); }, "weft: this mixer has no gradients on this executor");
-  run_vjp(executor, mixer, rest...);
+// The same scan, which also leaves on the tape what its gradients need.
+template <class Executor, class M, class S>
+void scan(Executor&& executor, const M& mixer, const inputs_t<M>& in, S& state, const outputs_t<M>& out, tape& tape,
+          std::span<const index> cu_seqlens = {}) {
+  static_assert(owns_state<M, S>);
+  static_assert(requires { run_record(executor, mixer, in, state, out, tape, cu_seqlens); }, "weft: this mixer has no gradients on this executor");
+  run_record(executor, mixer, in, state, out, tape, cu_seqlens);
+}
+
+// Gradients of everything that the scan read, from those of what it wrote; the inputs are the scan's, unchanged.
+//
+// d_state is a value as scan's state is: the gradient of the state after the scan goes in (zeros: none), that of the state
+// before it comes out. So a sequence cut in pieces goes back through its pieces' tapes with one d_state.
+// A null view among `d_out` is a gradient of zero, among `d_in` one that is not wanted. With no d_in at all only the state's
+// gradient is computed, by the reverse scan alone. Gradients are overwritten, not added to. Linear in the tokens for
+// recurrences; bit-identical for any number of workers. Throws weft::error before anything is written.
+template <class Executor, class M>
+void vjp(Executor&& executor, const M& mixer, const inputs_t<M>& in, const tape& tape, const cotangents_t<M>& d_out, state_gradient_t<M>& d_state,
+         const gradients_t<M>& d_in = {}) {
+  static_assert(requires { run_vjp(executor, mixer, in, tape, d_out, d_state, d_in); }, "weft: this mixer has no gradients on this executor");
+  run_vjp(executor, mixer, in, tape, d_out, d_state, d_in);
 }
 
 // The specification: token by token in plain scalar code, in the accumulating type. Slow; what everything else is tested by.

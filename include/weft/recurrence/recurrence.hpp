@@ -51,6 +51,11 @@ struct recurrence {
   struct outputs {
     output<T, 4> o;  // [B, T, HV, V]
   };
+  struct cotangents {
+    cotangent<T, 4> o;   // [B, T, HV, V]
+  };
+  using gradients = typename Policy::template inputs<gradient_views<T>>;
+  using state_gradient = recurrent_state<real>;
   static constexpr weft::axes axes = Policy::axes;
 
   Policy policy{};                  // the policy's own options
