@@ -21,6 +21,7 @@ enum class errc {
   capacity,     // a full cache
   file,         // a file that cannot be read or written, or lies
   unsupported,  // a dtype, class or option that is not known
+  device,       // a call of a device's runtime that failed
 };
 
 class error : public std::runtime_error {

@@ -32,10 +32,17 @@ struct mixer_types {
   using state_type = typename M::state_type;
 };
 
+// A state whose arrays lie on a device stands for the state of the host: state_type names its form with other arrays `with`.
+template <class S, class Own>
+concept own_state_elsewhere = requires {
+  typename S::template with<array>;
+  requires std::same_as<typename S::template with<array>, Own>;
+};
+
 // A state of another mixer or element type fails with our sentence, not with a failed conversion.
 template <class M, class S>
 struct own_state {
-  static_assert(std::same_as<S, typename mixer_types<M>::state_type>,
+  static_assert(std::same_as<S, typename mixer_types<M>::state_type> || own_state_elsewhere<S, typename mixer_types<M>::state_type>,
                 "weft: the state is not this mixer's: make it by mixer.state(shape), and pass it writable");
   static constexpr bool holds = true;
 };

@@ -32,8 +32,8 @@ std::array<index, View::rank> expected_extents(const recurrence_extents& x) {
 }  // namespace detail
 
 // Value heads, key and value dim are the state's; batch and time those of the first input that has them.
-template <class M>
-recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const typename M::state_type& state,
+template <class M, class State>
+recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const State& state,
                                     const typename M::outputs& out, std::span<const index> cu) {
   using P = typename M::policy_type;
   require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");

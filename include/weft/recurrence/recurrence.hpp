@@ -16,10 +16,13 @@ inline namespace v1 {
 
 // S [batch, heads, key_dim, value_dim], and with a normaliser the sum of the keys n [batch, heads, key_dim].
 // R is float or double; bf16 and fp16 are states of half the size, rounded after every scan or step.
-template <class R>
+template <class R, template <class, int> class Array = array>
 struct recurrent_state {
-  array<R, 4> matrix;
-  array<R, 3> normaliser;
+  template <template <class, int> class Other>
+  using with = recurrent_state<R, Other>;
+
+  Array<R, 4> matrix;
+  Array<R, 3> normaliser;
 
   auto parts() { return std::tuple{part{"matrix", matrix}, part{"normaliser", normaliser}}; }
   auto parts() const { return std::tuple{part{"matrix", matrix}, part{"normaliser", normaliser}}; }
