@@ -34,7 +34,7 @@ struct mixer_types {
 
 // A state whose arrays lie on a device stands for the state of the host: state_type names its form with other arrays `with`.
 template <class S, class Own>
-concept own_state_elsewhere = requires {
+concept own_state_elsewhere = !std::is_const_v<S> && requires {
   typename S::template with<array>;
   requires std::same_as<typename S::template with<array>, Own>;
 };
