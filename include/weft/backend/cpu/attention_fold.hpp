@@ -29,33 +29,57 @@ class attention_fold {
     });
   }
 
+  // Of the keys [lo, hi) of the block that begins at the position `base`, the part that the rows' cover spans; empty: begin >= end.
+  WEFT_INLINE key_range clip(index row, index count, index base, index lo, index hi) const {
+    index a = hi, b = lo;
+    cover(row, count, [&](key_range r) {
+      if (r.begin >= base + hi || r.end <= base + lo) return;
+      a = std::min(a, std::max(r.begin - base, lo));
+      b = std::max(b, std::min(r.end - base, hi));
+    });
+    return {a, b};
+  }
+
+  // Whether every row reads all of [a, b).
+  WEFT_INLINE bool all_read(index row, index count, index base, index a, index b) const {
+    bool same = true;
+    for (index r = 0; r < count; r += group - (row + r) % group) {  // once a token
+      bool all = false;
+      cover(row + r, 1, [&](key_range k) { all |= k.begin <= base + a && k.end >= base + b; });
+      same &= all;
+    }
+    return same;
+  }
+
+  // A value at what the row does not read of [a, b), and at the rest of [from, to).
+  void fill_unread(index row, R* at_key, index base, index from, index to, index a, index b, R value) const {
+    index at = from;
+    cover(row, 1, [&](key_range k) {
+      const index begin = std::max(k.begin - base, a), end = std::min(k.end - base, b);
+      if (begin >= end) return;
+      std::fill(at_key + at, at_key + begin, value);
+      at = end;
+    });
+    std::fill(at_key + at, at_key + to, value);
+  }
+
   // Folds the keys at [lo, hi) of the block that begins at the position `base` into `total` rows.
   template <class Keys>
   void operator()(softmax_rows<R>& rows, index total, Keys& operand, index base, index lo, index hi) const {
     constexpr index C = Keys::column_block;
     for (index row = 0; row < total; row += attention_tile<R>::strip) {
       const index count = std::min(attention_tile<R>::strip, total - row);
-      index a = hi, b = lo;
-      cover(row, count, [&](key_range r) {
-        if (r.begin >= base + hi || r.end <= base + lo) return;
-        a = std::min(a, std::max(r.begin - base, lo));
-        b = std::max(b, std::min(r.end - base, hi));
-      });
+      const auto [a, b] = clip(row, count, base, lo, hi);
       if (a >= b) continue;
       const index from = a / C * C, to = (b + C - 1) / C * C;  // whole vectors
       operand.scores(rows, row, count, a, b);
 
-      bool same = true;  // every row reads all of [a, b)
-      for (index r = 0; r < count; r += group - (row + r) % group) {  // once a token
-        bool all = false;
-        cover(row + r, 1, [&](key_range k) { all |= k.begin <= base + a && k.end >= base + b; });
-        same &= all;
-      }
+      const bool same = all_read(row, count, base, a, b);
       const bool whole = same && from == a && to == b;
       for (index r = 0; r < count; ++r) {
         R* const score = rows.p + r * block;
         if (softcap > 0) softmax_rows<R>::cap(score + from, (to - from) / W, softcap);
-        if (!whole) mask(row + r, score, base, from, to, a, b);
+        if (!whole) fill_unread(row + r, score, base, from, to, a, b, -std::numeric_limits<R>::infinity());
         rows.fold_scores(row + r, score + from, (to - from) / W);
       }
       if (same || operand.finite()) {
@@ -68,20 +92,6 @@ class attention_fold {
           });
       }
     }
-  }
-
- private:
-  // -inf at what the row does not read.
-  void mask(index row, R* score, index base, index from, index to, index a, index b) const {
-    const R nothing = -std::numeric_limits<R>::infinity();
-    index at = from;
-    cover(row, 1, [&](key_range k) {
-      const index begin = std::max(k.begin - base, a), end = std::min(k.end - base, b);
-      if (begin >= end) return;
-      std::fill(score + at, score + begin, nothing);
-      at = end;
-    });
-    std::fill(score + at, score + to, nothing);
   }
 };
 

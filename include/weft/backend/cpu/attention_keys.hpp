@@ -50,6 +50,41 @@ class key_walk {
   index first_ = 0;
 };
 
+// The rows row(p) of `dim` numbers at the positions [lo, hi) of the block that begins at `base`, transposed:
+// [panel of the block][dim][columns], zeros in a vector's other columns.
+template <class R, class Row>
+void pack_transposed(Row&& row, index dim, index base, index lo, index hi, R* packed) {
+  constexpr index W = simd<R>::width, L = attention_tile<R>::panel;
+  for (index j = (lo - base) / W * W; j < hi - base; j += W) {
+    decltype(row(lo)) at[W];
+    for (index i = 0; i < W; ++i) at[i] = base + j + i >= lo && base + j + i < hi ? row(base + j + i) : nullptr;
+    R* const to = packed + j / L * L * dim + j % L;
+    for (index d = 0; d < dim; d += W) {
+      const index n = std::min(W, dim - d);
+      simd<R> x[W];
+      WEFT_UNROLL for (index i = 0; i < W; ++i) x[i] = !at[i] ? simd<R>(R(0)) : n == W ? load(at[i] + d) : load(at[i] + d, n);
+      transpose<W / 2>(x);
+      if (n == W) {
+        WEFT_UNROLL for (index i = 0; i < W; ++i) x[i].store(to + (d + i) * L);
+      } else {
+        for (index i = 0; i < n; ++i) x[i].store(to + (d + i) * L);
+      }
+    }
+  }
+}
+
+// The same rows as they are: [panel of dim][block][columns], zeros behind the last.
+template <class R, class Row>
+void pack_panels(Row&& row, index dim, index base, index lo, index hi, R* packed) {
+  constexpr index W = simd<R>::width, L = attention_tile<R>::panel, keys = attention_tile<R>::keys;
+  for (index p = lo; p < hi; ++p) {
+    const auto* const from = row(p);
+    R* const to = packed + (p - base) * L;
+    for (index c = 0; c < dim; c += W) (c + W <= dim ? load(from + c) : load(from + c, dim - c)).store(to + c / L * L * keys + c % L);
+    if (const index tail = (dim + W - 1) / W * W; tail % L != 0) simd<R>(R(0)).store(to + tail / L * L * keys + tail % L);
+  }
+}
+
 }  // namespace detail
 
 // Keys transposed and values as they are, both in panels of a register block's columns: [panel][depth][columns].
@@ -70,29 +105,8 @@ class packed_keys {
   template <class T>
   void pack(const key_source<T>& source, index base, index lo, index hi) {
     detail::key_walk<T> walk(source);
-    for (index j = (lo - base) / W * W; j < hi - base; j += W) {
-      const T* row[W];
-      for (index i = 0; i < W; ++i) row[i] = base + j + i >= lo && base + j + i < hi ? walk.key(base + j + i) : nullptr;
-      R* const to = k_ + j / L * L * key_dim_ + j % L;
-      for (index d = 0; d < key_dim_; d += W) {
-        const index n = std::min(W, key_dim_ - d);
-        simd<R> x[W];
-        WEFT_UNROLL for (index i = 0; i < W; ++i) x[i] = !row[i] ? simd<R>(R(0)) : n == W ? load(row[i] + d) : load(row[i] + d, n);
-        detail::transpose<W / 2>(x);
-        if (n == W) {
-          WEFT_UNROLL for (index i = 0; i < W; ++i) x[i].store(to + (d + i) * L);
-        } else {
-          for (index i = 0; i < n; ++i) x[i].store(to + (d + i) * L);
-        }
-      }
-    }
-    for (index p = lo; p < hi; ++p) {
-      const T* const row = walk.value(p);
-      R* const to = v_ + (p - base) * L;
-      for (index c = 0; c < value_dim_; c += W)
-        (c + W <= value_dim_ ? load(row + c) : load(row + c, value_dim_ - c)).store(to + c / L * L * tile_type::keys + c % L);
-      if (const index tail = (value_dim_ + W - 1) / W * W; tail % L != 0) simd<R>(R(0)).store(to + tail / L * L * tile_type::keys + tail % L);
-    }
+    detail::pack_transposed<R>([&](index p) { return walk.key(p); }, key_dim_, base, lo, hi, k_);
+    detail::pack_panels<R>([&](index p) { return walk.value(p); }, value_dim_, base, lo, hi, v_);
     finite_ = answer::unknown;
     lo_ = lo - base;
     hi_ = hi - base;
