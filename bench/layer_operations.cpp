@@ -116,7 +116,8 @@ void run_rotary(benchmark::State& s, const point& p) {
   for (index t = 0; t < most; ++t) positions(0, t) = t;
   const auto frequencies = weft::rotary_frequencies(p.dim, 10000.0);
   weft::array<real, 3> cos({1, most, half}), sin({1, most, half});
-  weft::rotary_angles<real>(positions, frequencies, cos, sin);
+  weft::cpu serial;
+  weft::rotary_angles<real>(serial, positions, frequencies, cos.view(), sin.view());
   run_rows<T>(
       s, p, 1,
       [&](weft::cpu& cpu, const auto& x, const auto&, auto& o) {

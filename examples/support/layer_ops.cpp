@@ -106,7 +106,7 @@ results rotary(const call& c) {
     weft::array<real, 3> cos({1, time, dim / 2}), sin({1, time, dim / 2});
     weft::array<real, 4> o(x.extent());
     const weft::view<const std::int64_t, 2> rows(positions.data(), {1, time});
-    weft::rotary_angles<real>(rows, weft::rotary_frequencies(dim, base), cos.view(), sin.view());
+    weft::rotary_angles<real>(c.cpu, rows, weft::rotary_frequencies(dim, base), cos.view(), sin.view());
     weft::rotary<T>(c.cpu, x.view(), cos.view(), sin.view(), o, c.options.flag("interleaved", false));
     results r;
     warn_of_nan("x", x, r);

@@ -23,7 +23,7 @@ TEST_CASE("rotary turns the pairs by position times frequency and leaves the res
   for (index b = 0; b < B; ++b)
     for (index t = 0; t < T; ++t) positions(b, t) = 100 * b + t;
   array<double, 3> cos({B, T, n}), sin({B, T, n});
-  rotary_angles<double>(positions, frequencies, cos, sin, 1.5);
+  rotary_angles<double>(executor, positions, frequencies, cos, sin, 1.5);
   array<double, 4> o(x.extent());
   rotary<double>(executor, x, cos, sin, o, interleaved);
 

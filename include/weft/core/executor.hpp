@@ -85,6 +85,7 @@ class cpu {
   WEFT_INLINE int workers() const { return static_cast<int>(scratch_.size()); }
 
   WEFT_INLINE void parallel_for(index n, task_ref f) {
+    if (rehearsing_) return;
     if (!run_ || n <= 1)
       for (index i = 0; i < n; ++i) f(i, 0);
     else
@@ -101,12 +102,30 @@ class cpu {
     return scratch_[static_cast<std::size_t>(worker)].data();
   }
   WEFT_INLINE weft::temporaries& temporaries() { return temporaries_; }
+  WEFT_INLINE bool rehearsing() const { return rehearsing_; }
 
  private:
+  friend class rehearsal;
+
   void* pool_ = nullptr;
   void (*run_)(void*, index, task_ref) = nullptr;
   std::vector<aligned_bytes> scratch_;
   weft::temporaries temporaries_;
+  bool rehearsing_ = false;
+};
+
+// While it lives, the verbs of its executor check their arguments and grow its memory, and do nothing else. The same calls
+// after it neither throw nor allocate, so a caller of several verbs can be refused before the first one writes.
+class rehearsal {
+ public:
+  WEFT_INLINE explicit rehearsal(cpu& executor) : executor_(executor), outer_(executor.rehearsing_) { executor.rehearsing_ = true; }
+  WEFT_INLINE ~rehearsal() { executor_.rehearsing_ = outer_; }
+  rehearsal(const rehearsal&) = delete;
+  rehearsal& operator=(const rehearsal&) = delete;
+
+ private:
+  cpu& executor_;
+  bool outer_;
 };
 
 // Hands out aligned pieces of one worker's scratch memory. With a null base it only adds up how much is needed.

@@ -35,6 +35,7 @@ struct attention_layer {
   using outputs = hidden_outputs<T>;
   using state_type = key_value_cache<T>;
   using mixer_type = attention<T, window>;
+  static constexpr bool rehearses = true;
 
   attention_options options{};
   projection<T> q{}, k{}, v{}, out{};
@@ -118,7 +119,7 @@ void forward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, key
   }
   if (turning > 0) {
     detail::token_positions(state.length, call.cu_seqlens, positions);
-    rotary_angles<R>(positions, o.frequencies, cos, sin, o.rotary_factor);
+    rotary_angles<R>(executor, positions, o.frequencies, cos, sin, o.rotary_factor);
     rotary<T>(executor, q, cos, sin, q);
     rotary<T>(executor, k, cos, sin, k);
   }

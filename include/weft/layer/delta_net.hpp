@@ -32,6 +32,7 @@ struct delta_net {
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<real>;
+  static constexpr bool rehearses = true;
 
   delta_net_options options{};
   projection<T> qkv{};             // all q heads, then all k, then all v

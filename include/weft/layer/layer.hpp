@@ -6,7 +6,8 @@
 // A layer of 16-bit storage has 16-bit weights, inputs and outputs; what lies between its parts, and its state, is float.
 //
 // A layer type has hidden(), state(shape), check_state(state, sequences) and a function, found by its argument's type,
-// forward(cpu&, layer, x, state, y, call): the paper's dataflow over one piece.
+// forward(cpu&, layer, x, state, y, call): the paper's dataflow over one piece. One whose forward works by verbs of the executor
+// alone says `static constexpr bool rehearses = true`: its calls are then all or nothing, where memory runs out too.
 #pragma once
 #include <algorithm>
 #include <concepts>
@@ -91,8 +92,8 @@ namespace detail {
 // token grid: results are those of one call.
 inline index piece_tokens(index batch) { return std::max<index>(1, 960 / std::max<index>(1, batch) / 48) * 48; }
 
-// What is refused is refused before anything is written. Memory that runs out later, inside a part of the layer, leaves parts and
-// pieces before it folded in and those after it not: who must survive that keeps a copy of the state.
+// All or nothing: what a part of the layer refuses, or has no memory for, is found in the rehearsal of all pieces. A pool that
+// allocates for its own ends can still fail between parts.
 template <layer L>
 void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, const layer_call& call) {
   const auto& x = in.x;
@@ -105,10 +106,17 @@ void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::st
     const bool in_place = static_cast<const void*>(y.data) == x.data && y.stride == x.stride && std::is_same_v<element, typename L::storage_type>;
     if (!in_place) check::no_overlap("y", y, "x", x);
     const index piece = call.cu_seqlens.empty() ? piece_tokens(x.extent[0]) : x.extent[1];
-    for (index t = 0; t < x.extent[1]; t += piece) {
-      const index n = std::min(piece, x.extent[1] - t);
-      forward(executor, l, x.slice(1, t, n), state, y.slice(1, t, n), call);
+    const auto forward_all = [&] {
+      for (index t = 0; t < x.extent[1]; t += piece) {
+        const index n = std::min(piece, x.extent[1] - t);
+        forward(executor, l, x.slice(1, t, n), state, y.slice(1, t, n), call);
+      }
+    };
+    if constexpr (requires { requires L::rehearses; }) {
+      const rehearsal nothing_written(executor);
+      forward_all();
     }
+    forward_all();
   });
 }
 

@@ -13,6 +13,7 @@ struct lfm2_conv {
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<accumulate_t<T>>;
+  static constexpr bool rehearses = true;
 
   projection<T> in{};            // B | C | u
   array<accumulate_t<T>, 2> conv{};            // [hidden, taps]

@@ -24,6 +24,7 @@ struct lightning_layer {
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<accumulate_t<T>>;
+  static constexpr bool rehearses = true;
 
   index heads = 0, head_dim = 0;
   double norm_eps = 1e-6;

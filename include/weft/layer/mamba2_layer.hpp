@@ -33,6 +33,7 @@ struct mamba2_layer {
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<real>;
   static constexpr bool published_state_is_transposed = true;
+  static constexpr bool rehearses = true;
 
   mamba2_options options{};
   projection<T> zxBC{};         // z | x | B | C

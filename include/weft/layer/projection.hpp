@@ -70,6 +70,9 @@ const_row_map<accumulate_t<T>> widened(const T* p, index rows, index columns, in
 // The blocks of a product never depend on the number of workers, so neither do its bits.
 inline constexpr index product_rows = 192;
 inline constexpr index product_columns(index rows) { return rows <= 8 ? 64 : 256; }
+// Eigen packs both sides of a product on the stack where they are at most 128 KiB, and allocates where they are more.
+template <class R>
+inline constexpr index product_depth = (index{128} << 10) / sizeof(R) / std::max(product_rows, product_columns(product_rows));
 
 template <storage T, storage X>
 void project_rows(cpu& executor, const projection<T>& p, view<const X, 3> x, const output<T, 3>& out) {
@@ -103,8 +106,12 @@ void project_rows(cpu& executor, const projection<T>& p, view<const X, 3> x, con
       const auto right = widened(&p.weight(c, 0), n, in, in, wide_w);
       const auto product = [&](R* to, index stride) {
         row_map<R> result(to, m, n, Eigen::OuterStride<>(stride));
-        if (in == 0) result.setZero();
-        else result.noalias() = left * right.transpose();
+        result.setZero();
+        const index depth = m == 1 || n == 1 ? in : product_depth<R>;  // a vector is not packed
+        for (index i = 0; i < in; i += depth) {
+          const index d = std::min(depth, in - i);
+          result.noalias() += left.middleCols(i, d) * right.middleCols(i, d).transpose();
+        }
         if (!p.bias.null())
           for (index i = 0; i < m; ++i)
             for_lanes<R>(n, [&](index j, auto lane) { put(to + i * stride + j, get(to + i * stride + j, lane) + get(&p.bias(c) + j, lane), lane); });

@@ -57,17 +57,18 @@ inline namespace WEFT_ISA {
 
 // Fills cos and sin [rows, T, n] for positions [rows, T] and n frequencies, both times `factor`.
 template <class R>
-void rotary_angles(view<const std::int64_t, 2> positions, std::span<const double> frequencies, view<R, 3> cos, view<R, 3> sin, double factor = 1.0) {
+void rotary_angles(cpu& executor, view<const std::int64_t, 2> positions, std::span<const double> frequencies, view<R, 3> cos, view<R, 3> sin, double factor = 1.0) {
   const auto n = static_cast<index>(frequencies.size());
   check::tensor("cos", cos, {positions.extent[0], positions.extent[1], n}, false, true);
   check::tensor("sin", sin, cos.extent, false, true);
-  for (index b = 0; b < positions.extent[0]; ++b)
-    for (index t = 0; t < positions.extent[1]; ++t)
-      for (index i = 0; i < n; ++i) {
-        const double angle = static_cast<double>(positions(b, t)) * frequencies[static_cast<std::size_t>(i)];
-        cos(b, t, i) = static_cast<R>(std::cos(angle) * factor);
-        sin(b, t, i) = static_cast<R>(std::sin(angle) * factor);
-      }
+  constexpr index sine = 16;  // costs as much as so many elements of another row
+  for_rows(executor, {positions.extent[0], positions.extent[1], 1}, sine * n, [&](index b, index t, index) {
+    for (index i = 0; i < n; ++i) {
+      const double angle = static_cast<double>(positions(b, t)) * frequencies[static_cast<std::size_t>(i)];
+      cos(b, t, i) = static_cast<R>(std::cos(angle) * factor);
+      sin(b, t, i) = static_cast<R>(std::sin(angle) * factor);
+    }
+  });
 }
 
 // x and o [B, T, H, D]; cos and sin [B or 1, T, n], 2n <= D. o may be x.

@@ -49,11 +49,14 @@ class attention_call {
     row_capacity_ = (std::max(tile_type::few, std::min(query_rows_, tokens * x_.group())) + tile_type::rows - 1) / tile_type::rows * tile_type::rows;
     partial_stride_ = tile_type::few * (round_up_to_lanes<R>(x_.value_dim) + 2);
     R* partial = nullptr;
-    if (segments_ > 1) partial = shared.take<R>(x_.sequences * x_.heads * segments_, partial_stride_).data;
+    // Room for the segments of a full cache: decoding asks for it once, not whenever the cache has grown.
+    const index most = segments_ == 0 ? 0 : (x_.slots.slots + tokens + tile_type::segment - 1) / tile_type::segment;
+    if (most > 1) partial = shared.take<R>(x_.sequences * x_.heads * most, partial_stride_).data;
     arena room;
     place(room);
     executor_.reserve(room.used());
     if (x_.slots.ring && x_.output_is_value) copy_values(shared);
+    if (executor_.rehearsing()) return;
 
     if (!x_.slots.ring) append();
     executor_.parallel_for(x_.sequences * x_.heads * units_, [&](index task, int worker) {
