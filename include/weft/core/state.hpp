@@ -67,11 +67,14 @@ WEFT_INLINE void gather_part(const Array& from, std::span<const index> rows, Arr
   for (const index r : rows)
     if (r < 0 || r >= batch)
       throw error(errc::value, "weft: gather: row " + std::to_string(r) + " of a state of batch " + std::to_string(batch));
-  extent[0] = static_cast<index>(rows.size());
-  if constexpr (requires { from.gather_rows(rows); }) return void(to = from.gather_rows(rows));
-  to = Array(extent);
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    std::copy_n(from.data() + rows[i] * row, row, to.data() + static_cast<index>(i) * row);
+  if constexpr (requires { from.gather_rows(rows); }) {
+    to = from.gather_rows(rows);
+  } else {
+    extent[0] = static_cast<index>(rows.size());
+    to = Array(extent);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      std::copy_n(from.data() + rows[i] * row, row, to.data() + static_cast<index>(i) * row);
+  }
 }
 }  // namespace detail
 
