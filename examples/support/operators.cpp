@@ -15,7 +15,7 @@ mode parse_mode(std::string_view word) {
 std::span<const op> all_operators() {
   static const std::vector<op> all = [] {
     std::vector<op> list;
-    for (auto family : {linear_operators, gated_operators, delta_operators, low_rank_operators, attention_operators, layer_operators}) {
+    for (auto family : {linear_operators, gated_operators, delta_operators, low_rank_operators, attention_operators, hybrid_operators, layer_operators}) {
       auto rows = family();
       std::move(rows.begin(), rows.end(), std::back_inserter(list));
     }

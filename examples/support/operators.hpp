@@ -71,6 +71,7 @@ std::vector<op> gated_operators();
 std::vector<op> delta_operators();
 std::vector<op> low_rank_operators();
 std::vector<op> attention_operators();
+std::vector<op> hybrid_operators();
 std::vector<op> layer_operators();
 
 }  // namespace ops

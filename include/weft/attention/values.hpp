@@ -1,0 +1,32 @@
+// What validate() says of the inputs of a mixer that lists their names.
+#pragma once
+#include <cmath>
+
+#include "../core/members.hpp"
+#include "../recurrence/validate.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace detail {
+
+// f(name, view) for every input, in order.
+template <class M, class F>
+void each_named_input(const typename M::inputs& in, F&& f) {
+  for_each_member(in, [&](const auto& v, auto i) { f(M::names[i], static_cast<const typename std::remove_cvref_t<decltype(v)>::base&>(v)); });
+}
+
+// Throws errc::value naming the tensor where it has a NaN or an infinity, or as a log-decay grows; such may be -inf.
+template <class View>
+void require_finite(std::string_view name, const View& v, bool log_decay = false) {
+  using R = accumulate_t<std::remove_const_t<typename View::element>>;
+  each_element(v, [&](const auto& element, const auto& at) {
+    const R e = static_cast<R>(element);
+    require(std::isfinite(e) || (log_decay && std::isinf(e) && e < 0), errc::value, name, ": expected ", log_decay ? "numbers or -inf" : "finite numbers",
+            ", got ", e, " at ", check::list(at));
+    require(!log_decay || e <= 0, errc::value, name, ": expected a log-decay of at most 0, got ", e, " at ", check::list(at));
+  });
+}
+
+}  // namespace detail
+}  // namespace WEFT_ISA
+}  // namespace weft

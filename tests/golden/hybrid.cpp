@@ -1,0 +1,11 @@
+#include "golden_run.hpp"
+
+TEST_CASE("golden hybrids, every mode, float and double") {
+  golden::check_operator("rat");
+  golden::check_operator("aaren");
+}
+
+TEST_CASE("golden hybrids, 16-bit storage") {
+  golden::check_16_bit("rat");
+  golden::check_16_bit("aaren");
+}
