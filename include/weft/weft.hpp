@@ -1,14 +1,18 @@
 // weft: sequence-mixing layers for C++20. This header is all of the CPU side that needs no package but xsimd; whole
 // layers with their projections (weft/layer/registry.hpp) and the views in weft/interop need Eigen and stand apart.
 #pragma once
+#include "attention/aaren_check.hpp"
 #include "attention/append.hpp"
 #include "attention/attention.hpp"
 #include "attention/literal.hpp"
+#include "backend/cpu/aaren.hpp"
 #include "backend/cpu/attention.hpp"
+#include "backend/cpu/rat.hpp"
 #include "backend/cpu/recurrence_scan.hpp"
 #include "backend/cpu/recurrence_step.hpp"
 #include "core/executor.hpp"
 #include "core/verbs.hpp"
+#include "hybrid/rat_literal.hpp"
 #include "io/safetensors.hpp"
 #include "io/safetensors_writer.hpp"
 #include "io/state_file.hpp"

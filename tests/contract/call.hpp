@@ -163,9 +163,11 @@ inline outcome run(const subject& m, const problem& p, const any_state& start, h
 inline std::size_t count_nan(const std::vector<double>& v) {
   return static_cast<std::size_t>(std::count_if(v.begin(), v.end(), [](double x) { return std::isnan(x); }));
 }
+// Infinities are no measure: what meets one is equal to it or not.
 inline double largest(const std::vector<double>& v) {
   double m = 0;
-  for (const double x : v) m = std::max(m, std::abs(x));
+  for (const double x : v)
+    if (!std::isinf(x)) m = std::max(m, std::abs(x));
   return m;
 }
 inline double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {

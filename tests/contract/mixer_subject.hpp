@@ -106,7 +106,7 @@ struct family<weft::attention<T, Selector>> {
   static bool may_alias(std::size_t i) { return i == 0 || i == 2; }
   static index grid(const M&, const sizes&) { return 0; }
   static void size(const M& m, sizes& s, dice& d) {
-    if (m.select.retained().last == weft::every_key) s.capacity = s.time + 40 + d.below(20);
+    if (m.select.retained().last == weft::every_key) s.capacity = 2 * s.time + 40 + d.below(20);
     else s.capacity = d.one_in(3) ? s.time + 40 + d.below(9) : 0;
   }
   static weft::shape shape(const sizes& s) {
