@@ -10,6 +10,7 @@
 #include "backend/cpu/rat.hpp"
 #include "backend/cpu/recurrence_scan.hpp"
 #include "backend/cpu/recurrence_step.hpp"
+#include "backend/cpu/recurrence_vjp.hpp"
 #include "core/executor.hpp"
 #include "core/verbs.hpp"
 #include "hybrid/rat_literal.hpp"

@@ -78,6 +78,7 @@ struct lanes {
 template <role Role, class T>
 struct gradient : output<std::conditional_t<Role.wide, accumulate_t<T>, T>, Role.rank()> {
   static constexpr weft::role role = Role;
+  using input_type = input<Role, std::conditional_t<Role.wide, accumulate_t<T>, T>>;
   using base = output<std::conditional_t<Role.wide, accumulate_t<T>, T>, Role.rank()>;
 
   gradient() = default;

@@ -17,26 +17,22 @@ inline namespace v1 {
 struct tape {
   index every = 64;
   std::any record{};  // the mixer's own; filled by scan
+
+  // The record that scan fills: the last one's memory where it is of the same kind.
+  template <class Record>
+  Record& fill() {
+    if (Record* const old = std::any_cast<Record>(&record)) return *old;
+    return record.emplace<Record>();
+  }
+  // The record that vjp reads.
+  template <class Record>
+  const Record& read() const {
+    const Record* const r = std::any_cast<Record>(&record);
+    if (!r) throw error(errc::value, record.has_value() ? "weft: tape: expected one filled by a scan of this mixer, got another mixer's"
+                                                        : "weft: tape: expected one filled by a scan of this mixer, got an empty one");
+    return *r;
+  }
 };
 
-namespace detail {
-
-// The record that scan fills: the last one's memory where it is of the same kind.
-template <class Record>
-Record& fill_record(tape& t) {
-  if (Record* const old = std::any_cast<Record>(&t.record)) return *old;
-  return t.record.emplace<Record>();
-}
-
-// The record that vjp reads.
-template <class Record>
-const Record& read_record(const tape& t) {
-  const Record* const r = std::any_cast<Record>(&t.record);
-  if (!r) throw error(errc::value, t.record.has_value() ? "weft: tape: expected one filled by a scan of this mixer, got another mixer's"
-                                                        : "weft: tape: expected one filled by a scan of this mixer, got an empty one");
-  return *r;
-}
-
-}  // namespace detail
 }  // namespace v1
 }  // namespace weft

@@ -31,16 +31,15 @@ std::array<index, View::rank> expected_extents(const recurrence_extents& x) {
 
 }  // namespace detail
 
-// Value heads, key and value dim are the state's; batch and time those of the first input that has them.
-template <class M, class State>
-recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const State& state,
-                                    const typename M::outputs& out, std::span<const index> cu) {
+// The extents of a call whose state has these last three (value heads, key and value dim); batch and time are those of the
+// first input that has them.
+template <class M>
+recurrence_extents check_inputs(const M& mixer, const typename M::inputs& in, index rows, const std::array<index, 3>& state, std::span<const index> cu) {
   using P = typename M::policy_type;
-  require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
   recurrence_extents x;
-  x.value_heads = state.matrix.extent(1);
-  x.key_dim = state.matrix.extent(2);
-  x.value_dim = state.matrix.extent(3);
+  x.value_heads = state[0];
+  x.key_dim = state[1];
+  x.value_dim = state[2];
   x.heads = x.value_heads;
   x.micro = M::axes.micro_steps ? mixer.micro_steps : 1;
   require(x.micro >= 1, errc::value, "micro_steps: expected at least 1, got ", x.micro);
@@ -67,7 +66,7 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
       }
   });
   if (!timed) {  // every timed input is a null view: legal only where nothing is asked for
-    x.batch = cu.empty() ? state.matrix.extent(0) : 1;
+    x.batch = cu.empty() ? rows : 1;
     x.time = 0;
   }
   require(x.heads > 0 ? x.value_heads % x.heads == 0 : x.value_heads == 0, errc::heads, name_of<P>(0).text, ": expected a head count that divides ",
@@ -80,7 +79,17 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
   });
   require(x.batch >= 0 && x.time >= 0, errc::shape, name_of<P>(0).text, ": expected extents of at least 0, got batch ", x.batch, " and time ", x.time);
   x.sequences = check::sequences(cu, x.batch, x.time);
-  require(state.matrix.extent(0) == x.sequences, errc::shape, "state: expected ", x.sequences, " sequences, got ", state.matrix.extent(0));
+  require(rows == x.sequences, errc::shape, "state: expected ", x.sequences, " sequences, got ", rows);
+  return x;
+}
+
+template <class M, class State>
+recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const State& state,
+                                    const typename M::outputs& out, std::span<const index> cu) {
+  using P = typename M::policy_type;
+  require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
+  const auto& e = state.matrix.extent();
+  recurrence_extents x = check_inputs(mixer, in, e[0], {e[1], e[2], e[3]}, cu);
   if (M::axes.normalised)
     require(state.normaliser.extent() == std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}, errc::shape,
             "state.normaliser: expected ", check::list(std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}), ", got ",

@@ -50,7 +50,7 @@ class policy_source {
             }};
   }
 
- private:
+ protected:
   // The first element of member I for this row and head, or null.
   template <std::size_t I>
   WEFT_INLINE const element<I>* row_of(index b, index h, index row) const {

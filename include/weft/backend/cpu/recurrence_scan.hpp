@@ -1,6 +1,7 @@
 // The schedule of a recurrence scan: chunks of tokens outside, heads inside (a token's heads share pages and lines),
 // panels of value columns innermost. Work is split over sequences x heads first, then over panels.
 #pragma once
+#include "../../recurrence/record.hpp"
 #include "recurrence_load.hpp"
 #include "recurrence_panel.hpp"
 
@@ -20,6 +21,7 @@ struct scan_job {
   void (*store_state)(void* to, index offset, index count, const R* from) = nullptr;
   R epsilon = 0;
   index inputs = 0;
+  record_views<R> record{};    // what a tape keeps; every: a multiple of the chunk, 0 without a tape
 };
 
 namespace detail {
@@ -84,9 +86,13 @@ class scan_engine {
     const index begin = (packed ? job_.cu_seqlens[n] : 0) * x_.micro, end = (packed ? job_.cu_seqlens[n + 1] : x_.time) * x_.micro;
     if (begin == end || h0 == h1 || p0 == p1) return;
 
-    for (index h = h0; h < h1; ++h) move_state<true>(w, sequence, h, h - h0, p0, p1);
+    for (index h = h0; h < h1; ++h) move_state<to::panels>(w, sequence, h, h - h0, p0, p1);
     for (index row = begin; row < end; row += X.tokens)
       for (index h = h0; h < h1; ++h) {
+        if (job_.record.every > 0 && (row - begin) % job_.record.every == 0) {
+          const index slot = job_.record.slot(sequence, begin, end - begin, packed) + (row - begin) / job_.record.every;
+          move_state<to::record>(w, slot, h, h - h0, p0, p1);
+        }
         const int count = static_cast<int>(std::min<index>(X.tokens, end - row));
         job_.source.load(job_.source.self, w.c, b, h, row, count, p0 * L, (p1 - p0) * L);
         pair_products<A, X.tokens, Key>(w.c);
@@ -97,34 +103,53 @@ class scan_engine {
         for (index p = p0; p < p1; ++p) {
           job_.source.prefetch(job_.source.self, b, next_h, next_row, next_count, static_cast<int>(p - p0), static_cast<int>(p1 - p0));
           panel<A, X, Key>(w.c, (p - p0) * L, w.state + ((h - h0) * (p1 - p0) + p - p0) * keys_ * L, count);
-          job_.source.store(job_.source.self, w.c, w.c.y, L, b, h, row, count, p * L, L);
+          if (job_.source.store) job_.source.store(job_.source.self, w.c, w.c.y, L, b, h, row, count, p * L, L);
+          if (job_.record.every > 0) record_rows(w, b, h, row, count, p);
         }
       }
-    for (index h = h0; h < h1; ++h) move_state<false>(w, sequence, h, h - h0, p0, p1);
+    for (index h = h0; h < h1; ++h) move_state<to::state>(w, sequence, h, h - h0, p0, p1);
   }
 
-  // Copies the columns of panels [p0, p1) between the state and the worker's panels; zeros stand behind the widths.
-  template <bool Load>
-  void move_state(workspace& w, index sequence, index h, index local, index p0, index p1) const {
-    const index head = sequence * x_.value_heads + h;
+  enum class to { panels, state, record };
+
+  // Copies the columns of panels [p0, p1) of one head from its row of the state to the worker's panels (zeros stand behind the
+  // widths), and from there to the state or to a row of the record.
+  template <to Where>
+  void move_state(workspace& w, index row, index h, index local, index p0, index p1) const {
+    const index head = row * x_.value_heads + h;
     for (index p = p0; p < p1; ++p) {
       R* const panel_state = w.state + (local * (p1 - p0) + p - p0) * keys_ * L;
       const index columns = std::min(L, x_.value_dim - p * L);
-      if constexpr (Load) std::fill_n(panel_state, keys_ * L, R(0));
+      if constexpr (Where == to::panels) std::fill_n(panel_state, keys_ * L, R(0));
       for (index k = 0; k < x_.key_dim; ++k) {
         const index at = (head * x_.key_dim + k) * x_.value_dim + p * L;
-        if constexpr (Load) job_.load_state(job_.state, at, columns, panel_state + k * L);
-        else job_.store_state(job_.state, at, columns, panel_state + k * L);
+        if constexpr (Where == to::panels) job_.load_state(job_.state, at, columns, panel_state + k * L);
+        else if constexpr (Where == to::state) job_.store_state(job_.state, at, columns, panel_state + k * L);
+        else std::copy_n(panel_state + k * L, std::max<index>(0, columns), job_.record.states.data + at);
       }
     }
     if constexpr (A.normalised) {
       R* const norm = w.norm + local * keys_;
-      if constexpr (Load) {
+      if constexpr (Where == to::panels) {
         std::fill_n(norm, keys_, R(0));
         std::copy_n(norm_start_ + head * x_.key_dim, x_.key_dim, norm);
       } else if (p0 == 0) {
-        job_.store_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
+        if constexpr (Where == to::state) job_.store_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
+        else std::copy_n(norm, x_.key_dim, job_.record.normalisers.data + head * x_.key_dim);
       }
+    }
+  }
+
+  // What the gradients need of a chunk's panel: the solved values, and the reads before normaliser and hook.
+  void record_rows(const workspace& w, index b, index h, index row, int count, index p) const {
+    const auto& [every, states, normalisers, erased, reads, denominators] = job_.record;
+    const index columns = std::min(L, x_.value_dim - p * L);
+    const R* const solved = w.c.values + (traits::writers - 1) * X.tokens * L;
+    for (int t = 0; t < count; ++t) {
+      if (!erased.null() && columns > 0) std::copy_n(solved + t * L, columns, &erased(b, row + t, h, p * L));
+      if (!reads.null() && columns > 0) std::copy_n(w.c.y + t * L, columns, &reads(b, row + t, h, p * L));
+      if constexpr (A.normalised)
+        if (!denominators.null() && p == 0) denominators(b, row + t, h) = w.c.denominator[t];
     }
   }
 

@@ -123,6 +123,34 @@ WEFT_INLINE R lane_sum(simd<R> a) {
   return out[0];
 }
 
+namespace detail {
+
+// One stage of a transpose: blocks of H x H lanes change places across the diagonal.
+template <int H, class R, int... I>
+WEFT_INLINE void exchange(simd<R>* rows, std::integer_sequence<int, I...>) {
+  constexpr int W = sizeof...(I);
+  using reg = raw<R, W>;
+  WEFT_UNROLL for (int i = 0; i < W; ++i)
+    if (!(i & H)) {
+      const auto a = std::bit_cast<reg>(rows[i]), b = std::bit_cast<reg>(rows[i + H]);
+      rows[i] = std::bit_cast<simd<R>>(reg(__builtin_shufflevector(a, b, (I & H ? W + I - H : I)...)));
+      rows[i + H] = std::bit_cast<simd<R>>(reg(__builtin_shufflevector(a, b, (I & H ? W + I : I + H)...)));
+    }
+  if constexpr (H * 2 < W) exchange<H * 2>(rows, std::make_integer_sequence<int, W>{});
+}
+
+}  // namespace detail
+
+// to[j][i] = from[i][j] of one square block of vectors.
+template <class R>
+WEFT_INLINE void transpose_block(const R* from, index ldf, R* to, index ldt) {
+  constexpr int W = simd<R>::width;
+  simd<R> rows[W];
+  WEFT_UNROLL for (int i = 0; i < W; ++i) rows[i] = simd<R>::load(from + i * ldf);
+  detail::exchange<1>(rows, std::make_integer_sequence<int, W>{});
+  WEFT_UNROLL for (int i = 0; i < W; ++i) rows[i].store(to + i * ldt);
+}
+
 // ---- 16-bit storage -------------------------------------------------------------------------------------------------
 
 // simd<accumulate_t<T>>::width elements of storage type T, widened.

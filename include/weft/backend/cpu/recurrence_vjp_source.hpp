@@ -1,0 +1,366 @@
+// Where a policy meets the gradients: its two maps, its gates and its output hook by forward differentiation, summed over what
+// each input's role broadcasts. The only code of the backward pass that knows a policy.
+#pragma once
+#include "../../math/dual.hpp"
+#include "elementwise.hpp"
+#include "recurrence_load.hpp"
+#include "recurrence_vjp_scan.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+// Where one input's gradients go: straight to the caller's view, or first to rows of every value head that are summed later.
+struct gradient_sink {
+  void* data = nullptr;  // null: not wanted
+  index batch = 0, row = 0, head = 0;  // strides
+  bool wide = false;     // elements are of the accumulating type
+  bool constant = false; // no time axis: tokens are added up, `batch` counts sequences
+};
+
+template <class P, class T, class S>
+class policy_gradients : public policy_source<P, T, S> {
+  using base = policy_source<P, T, S>;
+  using M = recurrence<P, T, S>;
+  using R = accumulate_t<T>;
+  using V = simd<R>;
+  using base::extents_, base::in_, base::policy_, base::scale_, base::unit_;
+  static constexpr axes A = P::axes;
+  static constexpr int W = V::width;
+  static constexpr std::size_t inputs = input_count<P>;
+  static constexpr auto all = std::make_index_sequence<inputs>{};
+  using traits = chunk_traits<A>;
+  template <std::size_t I>
+  using stored = std::conditional_t<role_of<P, I, T>.wide, R, T>;
+  template <std::size_t I>
+  static constexpr role role_at = role_of<P, I, T>;
+  template <std::size_t I>
+  static constexpr bool is_gate_at = role_at<I>.width == width::one;
+
+ public:
+  std::array<gradient_sink, inputs> sinks{};
+
+  policy_gradients(const M& mixer, const typename M::inputs& in, const typename M::cotangents& d_out, const recurrence_extents& x)
+      : base(mixer, in, {}, x), d_out_(d_out) {}
+
+  gradient_source<R> gradients() const {
+    return {.forward = this->source(),
+            .self = this,
+            .cotangents = [](const void* s, const chunk<R>& c, const record_views<R>& record, const row_place& at, int n, R* errors, index ld) {
+              static_cast<const policy_gradients*>(s)->load_cotangents(c, record, at, n, errors, ld);
+            },
+            .pull = [](const void* s, const chunk<R>& c, const chunk_gradients<R>& d, const record_views<R>& record, const row_place& at, int n) {
+              static_cast<const policy_gradients*>(s)->pull_rows(c, d, record, at, n);
+            }};
+  }
+
+ private:
+  // The inputs that a map sees: those of its width and the gates. Their numbers as variables of the derivative.
+  template <width Width>
+  static constexpr std::array<int, inputs> variables() {
+    std::array<int, inputs> at{};
+    int n = 0;
+    [&]<std::size_t... I>(std::index_sequence<I...>) { ((at[I] = role_at<I>.width == Width || is_gate_at<I> ? n++ : -1), ...); }(all);
+    return at;
+  }
+  template <width Width>
+  static constexpr std::size_t variable_count() {
+    std::size_t n = 0;
+    for (const int v : variables<Width>()) n += v >= 0;
+    return n;
+  }
+  template <width Width, std::size_t Extra = 0>
+  using dual_of = dual<V, variable_count<Width>() + Extra>;
+
+  template <width Width, class D>
+  WEFT_INLINE static lanes_of<P, D> as_variables(const lanes_of<P, V>& lane) {
+    lanes_of<P, D> out{};
+    auto numbers = tie_members(lane);
+    for_each_member(out, [&](D& y, auto i) __attribute__((always_inline)) {
+      constexpr int at = variables<Width>()[i];
+      if constexpr (at >= 0) y = D::variable(std::get<i>(numbers), static_cast<std::size_t>(at));
+      else y = D(std::get<i>(numbers));
+    });
+    return out;
+  }
+
+  // sum += by * derivative, where there is one.
+  template <class D>
+  WEFT_INLINE static void add(V& sum, V by, const D& x, std::size_t i) {
+    if (x.live[i]) sum = fma(by, x.d[i], sum);
+  }
+
+  template <std::size_t I>
+  WEFT_INLINE void put(const row_place& at, index i, V x, index count) const {
+    const gradient_sink& s = sinks[I];
+    if (!s.data) return;
+    const index offset = (s.constant ? at.sequence : at.b) * s.batch + at.row * s.row + at.h * s.head + i;
+    const auto write = [&](auto* p) __attribute__((always_inline)) {
+      if (s.constant) x += count >= W ? weft::load(p) : weft::load(p, count);
+      if (count >= W) weft::store(p, x);
+      else weft::store(p, x, count);
+    };
+    if (s.wide) write(static_cast<R*>(s.data) + offset);
+    else write(static_cast<stored<I>*>(s.data) + offset);
+  }
+
+  // The cotangent row of o, or null.
+  template <class F>
+  WEFT_INLINE void visit_cotangent(F&& f) const {
+    d_out_.o.visit([&](const auto& o) __attribute__((always_inline)) { f(o); });
+  }
+  bool reads(index row) const { return !A.micro_steps || row % extents_.micro == extents_.micro - 1; }
+  index token_of(index row) const { return A.micro_steps ? row / extents_.micro : row; }
+
+  [[gnu::noinline]] void load_cotangents(const chunk<R>& c, const record_views<R>& record, const row_place& at, int n, R* errors, index ld) const {
+    [[maybe_unused]] const index padded = (c.tokens + W - 1) / W * W;
+    const index value_dim = extents_.value_dim;
+    std::fill(errors + n * ld, errors + c.tokens * ld, R(0));
+    visit_cotangent([&](const auto& o) {
+      for (int t = 0; t < n; ++t) {
+        R* const e = errors + t * ld;
+        if (o.null() || !reads(at.row + t)) {
+          std::fill_n(e, ld, R(0));
+          continue;
+        }
+        const auto* const p = o.data + at.b * o.stride[0] + token_of(at.row + t) * o.stride[1] + at.h * o.stride[2];
+        [[maybe_unused]] const auto rows = this->rows_of(at.b, at.h, at.row + t, all);
+        const R share = A.normalised ? R(1) / record.denominators(at.b, at.row + t, at.h) : R(1);
+        [[maybe_unused]] const R* const y = records_reads<P> ? &record.reads(at.b, at.row + t, at.h, 0) : nullptr;
+        V product(R(0));  // of the gradient with the normalised read
+        const auto one = [&](index j, index count, auto whole) {
+          V x = whole() ? weft::load(p + j) : weft::load(p + j, count);
+          if constexpr (records_reads<P>) {
+            const V read = V(share) * (whole() ? V::load(y + j) : weft::load(y + j, count));
+            if constexpr (has_output<P>) {
+              using D = dual<V, 1>;
+              lanes_of<P, D> lane{};
+              auto numbers = this->template lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, j, count, all);
+              for_each_member(lane, [&](D& to, auto i) __attribute__((always_inline)) { to = D(std::get<i>(tie_members(numbers))); });
+              const D out = policy_.template output<D>(lane, D::variable(read, 0));
+              x = out.live[0] ? x * out.d[0] : V(R(0));
+            }
+            if constexpr (A.normalised) product = fma(x, read, product);
+          }
+          x *= V(share);
+          if (whole()) x.store(e + j);
+          else weft::store(e + j, x, count);
+        };
+        index j = 0;
+        for (; j + W <= value_dim; j += W) one(j, W, std::true_type{});
+        if (j < value_dim) one(j, value_dim - j, std::false_type{});
+        std::fill(e + value_dim, e + ld, R(0));
+        if constexpr (A.normalised) e[value_dim] = -lane_sum(product) * share;
+      }
+    });
+  }
+
+  [[gnu::noinline]] void pull_rows(const chunk<R>& c, const chunk_gradients<R>& gradients, const record_views<R>& record, row_place at, int n) const {
+    const chunk_gradients<R> d = gradients;  // a copy of its own: vector stores may alias any pointer in memory
+    const index padded = (c.tokens + W - 1) / W * W, first = at.row;
+    R by_gate[inputs][vjp_tile<R>().tokens + W] = {};  // of the activated gates, per token
+    for (int t = 0; t < n; ++t) {
+      at.row = first + t;
+      const auto rows = this->rows_of(at.b, at.h, at.row, all);
+      V sums[inputs];
+      for (V& s : sums) s = V(R(0));
+      pull_keys(c, d, rows, at, t, padded, sums);
+      pull_values(c, d, record, rows, at, t, padded, sums);
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        ([&] {
+          if constexpr (is_gate_at<I>) by_gate[I][t] = lane_sum(sums[I]);
+        }(), ...);
+      }(all);
+    }
+    at.row = first;
+    pull_gates(d, at, n, by_gate);
+  }
+
+  // Gradients by the inputs of key width, of one row; those by gates are added to `sums`.
+  WEFT_INLINE void pull_keys(const chunk<R>& c, const chunk_gradients<R>& d, const auto& rows, const row_place& at, int t, index padded, V (&sums)[inputs]) const {
+    using D = dual_of<width::key_dim>;
+    constexpr auto variable = variables<width::key_dim>();
+    const index keys = c.keys, key_dim = extents_.key_dim, q = (traits::erases ? c.tokens : 0) * keys, row = t * keys;
+    R inverse[inputs];
+    [&]<std::size_t... I>(std::index_sequence<I...>) { ((inverse[I] = this->template inverse_length<I>(std::get<I>(rows))), ...); }(all);
+    const V scale(reads(at.row) ? scale_ : R(0));
+    const bool unit = unit_, decays = !A.micro_steps || at.row % extents_.micro == 0;
+    V along[inputs];  // products of unit keys with their gradients
+    for (V& x : along) x = V(R(0));
+    const auto one = [&](index i, index count, auto whole) __attribute__((always_inline)) {
+      const auto lane = this->template lanes_at<width::key_dim, decltype(whole)::value>(c.gates + t, padded, rows, inverse, i, count, all);
+      const auto term = policy_.template key_side<D>(as_variables<width::key_dim, D>(lane));
+      V by_q = V::load(d.readers + q + row + i), by_k = V::load(d.writers + row + i), by_c(R(0)), by_p(R(0)), by_g(R(0)), by_u(R(0));
+      if constexpr (traits::erases) by_c = V::load(d.readers + row + i);
+      if constexpr (traits::writers == 2) by_p = V::load(d.writers + c.tokens * keys + row + i);
+      if constexpr (traits::channel)
+        if (decays) by_g = V::load(d.decay + row + i);
+      if constexpr (traits::exclusive) {
+        const V bonus(d.bonus[t]), qs = term.q.v * scale;
+        by_q = fma(bonus * term.u.v, term.k.v, by_q);
+        by_k = fma(bonus * term.u.v, qs, by_k);
+        by_u = bonus * qs * term.k.v;
+      }
+      by_q *= scale;
+      auto numbers = tie_members(lane);
+      [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
+        ([&]() __attribute__((always_inline)) {
+          if constexpr (variable[I] >= 0) {
+            constexpr auto v = static_cast<std::size_t>(variable[I]);
+            V sum(R(0));
+            add(sum, by_q, term.q, v);
+            add(sum, by_k, term.k, v);
+            if constexpr (traits::erases) add(sum, by_c, term.c, v);
+            if constexpr (traits::writers == 2) add(sum, by_p, term.p, v);
+            if constexpr (traits::channel) add(sum, by_g, term.g, v);
+            if constexpr (traits::exclusive) add(sum, by_u, term.u, v);
+            if constexpr (is_gate_at<I>) {
+              sums[I] += whole() ? sum : first_lanes(sum, count);
+            } else if constexpr (base::template is_unit<I>) {
+              if (unit) {
+                along[I] = fma(std::get<I>(numbers), whole() ? sum : first_lanes(sum, count), along[I]);
+                sum.store(d.units + static_cast<index>(I) * keys + i);
+              } else {
+                put<I>(at, i, sum, count);
+              }
+            } else {
+              put<I>(at, i, sum, count);
+            }
+          }
+        }(), ...);
+      }(all);
+    };
+    index i = 0;
+    for (; i + W <= key_dim; i += W) one(i, W, std::true_type{});
+    if (i < key_dim) one(i, key_dim - i, std::false_type{});
+    if (unit)
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        ([&] {
+          if constexpr (base::template is_unit<I>) turn_unit<I>(at, d.units + static_cast<index>(I) * keys, std::get<I>(rows), inverse[I], lane_sum(along[I]));
+        }(), ...);
+      }(all);
+  }
+
+  static V first_lanes(V x, index count) {
+    R lanes[W];
+    x.store(lanes);
+    return weft::load(static_cast<const R*>(lanes), count);
+  }
+
+  // From the gradient by a unit key y = x r to that by x: r (dy - y (y . dy)).
+  template <std::size_t I>
+  void turn_unit(const row_place& at, const R* dy, const stored<I>* x, R r, R along) const {
+    if (!x) return;
+    for_lanes<R>(extents_.key_dim, [&](index i, auto lane) {
+      const index count = std::min<index>(W, extents_.key_dim - i);
+      put<I>(at, i, V(r) * (V::load(dy + i) - V(r * along) * get(x + i, lane)), count);
+    });
+  }
+
+  // The same by the inputs of value width, through write() and the output hook.
+  WEFT_INLINE void pull_values(const chunk<R>& c, const chunk_gradients<R>& d, const record_views<R>& record, const auto& rows, const row_place& at, int t,
+                               index padded, V (&sums)[inputs]) const {
+    using D = dual_of<width::value_dim>;
+    constexpr auto variable = variables<width::value_dim>();
+    const index value_dim = extents_.value_dim;
+    visit_cotangent([&](const auto& o) __attribute__((always_inline)) {
+      [[maybe_unused]] const bool hooked = has_output<P> && !o.null() && reads(at.row);
+      const auto one = [&](index j, index count, auto whole) __attribute__((always_inline)) {
+        const auto lane = as_variables<width::value_dim, D>(
+            this->template lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, j, count, all));
+        const D z = policy_.template write<D>(lane);
+        const V by_z = V::load(d.z + t * c.columns + j);
+        D out{};
+        V by_out(R(0));
+        if constexpr (has_output<P>)
+          if (hooked) {
+            const auto* const p = o.data + at.b * o.stride[0] + token_of(at.row) * o.stride[1] + at.h * o.stride[2] + j;
+            const R* const y = &record.reads(at.b, at.row, at.h, j);
+            const R share = A.normalised ? R(1) / record.denominators(at.b, at.row, at.h) : R(1);
+            by_out = whole() ? weft::load(p) : weft::load(p, count);
+            out = policy_.template output<D>(lane, D(V(share) * (whole() ? V::load(y) : weft::load(y, count))));
+          }
+        [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
+          ([&]() __attribute__((always_inline)) {
+            if constexpr (variable[I] >= 0) {
+              constexpr auto v = static_cast<std::size_t>(variable[I]);
+              V sum(R(0));
+              add(sum, by_z, z, v);
+              if constexpr (has_output<P>) add(sum, by_out, out, v);
+              if constexpr (is_gate_at<I>) sums[I] += whole() ? sum : first_lanes(sum, count);
+              else put<I>(at, j, sum, count);
+            }
+          }(), ...);
+        }(all);
+      };
+      index j = 0;
+      for (; j + W <= value_dim; j += W) one(j, W, std::true_type{});
+      if (j < value_dim) one(j, value_dim - j, std::false_type{});
+    });
+  }
+
+  // From activated gates, and a scalar decay, to the raw ones: vectors over tokens.
+  void pull_gates(const chunk_gradients<R>& d, row_place at, int n, const R (&by_gate)[inputs][vjp_tile<R>().tokens + W]) const {
+    using D = dual_of<width::one>;
+    const index first = at.row;
+    for (int t0 = 0; t0 < n; t0 += W) {
+      lanes_of<P, D> lane{};
+      for_each_member(lane, [&](D& x, auto m) {
+        x = D(V(R(0)));
+        if constexpr (is_gate_at<m>) {
+          R raw[W] = {};
+          for (int t = t0; t < std::min(n, t0 + W); ++t)
+            if (const auto* p = this->template row_of<m>(at.b, at.h, first + t)) raw[t - t0] = static_cast<R>(*p);
+          x = D::variable(V::load(raw), static_cast<std::size_t>(variables<width::one>()[m]));
+        }
+      });
+      if constexpr (has_activate<P>) {
+        lanes_of<P, D> ready = lane;
+        policy_.template activate<D>(ready);
+        auto numbers = tie_members(lane);
+        for_each_member(ready, [&](const D& x, auto m) {
+          if constexpr (is_gate_at<m>) std::get<m>(numbers) = x;
+        });
+      }
+      D decay{};
+      V by_decay(R(0));
+      if constexpr (traits::scalar) {
+        decay = policy_.template key_side<D>(lane).g;
+        R lanes[W] = {};
+        for (int t = t0; t < std::min(n, t0 + W); ++t)
+          if (!A.micro_steps || (first + t) % extents_.micro == 0) lanes[t - t0] = d.decay[t];
+        by_decay = V::load(lanes);
+      }
+      for_each_member(lane, [&](const D&, auto m) {
+        if constexpr (is_gate_at<m>) {
+          constexpr auto v = static_cast<std::size_t>(variables<width::one>()[m]);
+          V sum(R(0));
+          for_each_member(lane, [&](const D& gate, auto g) {
+            if constexpr (is_gate_at<g>) add(sum, V::load(by_gate[g] + t0), gate, v);
+          });
+          if constexpr (traits::scalar) add(sum, by_decay, decay, v);
+          R lanes[W];
+          sum.store(lanes);
+          for (int t = t0; t < std::min(n, t0 + W); ++t) {
+            at.row = first + t;
+            put_number<m>(at, lanes[t - t0]);
+          }
+        }
+      });
+    }
+  }
+
+  template <std::size_t I>
+  void put_number(const row_place& at, R x) const {
+    const gradient_sink& s = sinks[I];
+    if (!s.data) return;
+    const index offset = (s.constant ? at.sequence : at.b) * s.batch + at.row * s.row + at.h * s.head;
+    const auto write = [&](auto* p) { *p = static_cast<std::remove_reference_t<decltype(*p)>>(s.constant ? *p + x : x); };
+    if (s.wide) write(static_cast<R*>(s.data) + offset);
+    else write(static_cast<stored<I>*>(s.data) + offset);
+  }
+
+  typename M::cotangents d_out_;
+};
+
+}  // namespace WEFT_ISA
+}  // namespace weft
