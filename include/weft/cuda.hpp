@@ -1,0 +1,8 @@
+// weft on a GPU: the executor weft::cuda, device arrays, and the same verbs on the same mixers. Compiled by nvcc, for
+// compute capability 8.0 and later; no package but CUDA. Calls only put work on the executor's stream. States are saved
+// and restored on the host: weft::save(weft::copy(cpu, state), path), with weft/io/state_file.hpp.
+#pragma once
+#include "backend/cuda/executor.hpp"
+#include "backend/cuda/recurrence_scan.hpp"
+#include "core/verbs.hpp"
+#include "recurrence/all.hpp"
