@@ -1,56 +1,9 @@
 // P20: the n-th allocation of a call fails, for all n: std::bad_alloc, nothing lost, nothing written. And a warm executor
 // allocates nothing at all.
-#include <cstdlib>
-#include <new>
-
 #include <weft/weft.hpp>
 
+#include "../failing_allocator.hpp"
 #include "each.hpp"
-
-namespace {
-
-// Counted only inside a watched region, on the thread that watches.
-thread_local bool watching = false;
-thread_local long until_failure = -1, allocated = 0, live = 0;
-
-void* take(std::size_t bytes, std::size_t alignment) {
-  if (watching) {
-    if (until_failure == 0) throw std::bad_alloc();
-    if (until_failure > 0) --until_failure;
-    ++allocated, ++live;
-  }
-  const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  void* const p = std::aligned_alloc(alignment, rounded ? rounded : alignment);
-  if (!p) throw std::bad_alloc();
-  return p;
-}
-void give(void* p) {
-  if (watching && p) --live;
-  std::free(p);
-}
-
-struct watch {
-  explicit watch(long failing) {
-    until_failure = failing, allocated = live = 0;
-    watching = true;
-  }
-  ~watch() { watching = false; }
-};
-
-}  // namespace
-
-void* operator new(std::size_t n) { return take(n, alignof(std::max_align_t)); }
-void* operator new[](std::size_t n) { return take(n, alignof(std::max_align_t)); }
-void* operator new(std::size_t n, std::align_val_t a) { return take(n, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t n, std::align_val_t a) { return take(n, static_cast<std::size_t>(a)); }
-void operator delete(void* p) noexcept { give(p); }
-void operator delete[](void* p) noexcept { give(p); }
-void operator delete(void* p, std::size_t) noexcept { give(p); }
-void operator delete[](void* p, std::size_t) noexcept { give(p); }
-void operator delete(void* p, std::align_val_t) noexcept { give(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { give(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { give(p); }
 
 namespace contract {
 namespace {

@@ -2,29 +2,20 @@
 #include "../catch.hpp"
 
 #include <cstring>
-#include <filesystem>
 #include <limits>
-#include <set>
 
 #include <weft/interop/eigen_pool.hpp>
 
-#include "support/layer_file.hpp"
-#include "support/layers.hpp"
+#include "layer_files.hpp"
 
 namespace {
 
 using namespace weft;
 using weft::index;
+using loaded = test::loaded_layer;
 using Catch::Matchers::Contains;
 
-const std::filesystem::path folder = std::filesystem::path(WEFT_EXAMPLE_DATA) / "layers";
-
-std::vector<std::filesystem::path> all_files() {
-  std::set<std::filesystem::path> sorted;
-  for (const auto& e : std::filesystem::directory_iterator(folder))
-    if (e.path().extension() == ".safetensors") sorted.insert(e.path());
-  return {sorted.begin(), sorted.end()};
-}
+const std::filesystem::path& folder = test::layer_folder;
 
 template <class T>
 void check_file(const std::filesystem::path& path) {
@@ -43,21 +34,6 @@ void check_file(const std::filesystem::path& path) {
     else CHECK(t.holds);
   }
 }
-
-// A layer of a file with its prompt.
-struct loaded {
-  tensor_file file;
-  any_layer<float> layer;
-  array<float, 3> x;
-
-  explicit loaded(const std::filesystem::path& path) : file(tensor_file::read(path)) {
-    const auto config = configuration::settings_of(configuration::parse(layer_file::metadata(file, "config"), "config"), "config");
-    const auto module = configuration::settings_of(configuration::parse(layer_file::metadata(file, "module"), "module"), "module");
-    layer = layers::known<float>().make(layer_file::metadata(file, "class"), parameters<float>(file), config, module.has("layer_idx") ? module.integer("layer_idx", 0) : 0);
-    x = to_array<float, 3>(file.at("input"));
-  }
-  any_state state(index batch) const { return layer.state({.batch = batch, .capacity = x.extent(1) + 3}); }
-};
 
 double largest_difference(const any_state& a, const any_state& b) {
   double d = 0;
@@ -83,19 +59,19 @@ double largest_difference(const view<const float, 3>& a, const view<const float,
 }
 
 TEST_CASE("published layers hold in float") {
-  const auto files = all_files();
+  const auto files = test::layer_files();
   CHECK(files.size() == 18);
   for (const auto& f : files) check_file<float>(f);
 }
 TEST_CASE("published layers hold in bf16") {
-  for (const auto& f : all_files()) check_file<bf16>(f);
+  for (const auto& f : test::layer_files()) check_file<bf16>(f);
 }
 TEST_CASE("published layers hold in fp16") {
-  for (const auto& f : all_files()) check_file<fp16>(f);
+  for (const auto& f : test::layer_files()) check_file<fp16>(f);
 }
 
 TEST_CASE("a prompt in pieces, in steps, packed or on other threads is the unbroken prompt") {
-  for (const auto& path : all_files()) {
+  for (const auto& path : test::layer_files()) {
     CAPTURE(path);
     const loaded l(path);
     const index B = l.x.extent(0), T = l.x.extent(1);
@@ -143,7 +119,7 @@ TEST_CASE("a prompt in pieces, in steps, packed or on other threads is the unbro
 
 TEST_CASE("a layer's state is a value: copied, gathered, saved and restored") {
   const auto scratch = std::filesystem::temp_directory_path() / "weft_layer_state.safetensors";
-  for (const auto& path : all_files()) {
+  for (const auto& path : test::layer_files()) {
     CAPTURE(path);
     const loaded l(path);
     cpu executor;
@@ -190,7 +166,7 @@ tensor_file changed(const tensor_file& file, const std::string& name, const std:
 }
 
 TEST_CASE("a parameter that is missing or of a wrong shape is named") {
-  for (const auto& path : all_files()) {
+  for (const auto& path : test::layer_files()) {
     const auto file = tensor_file::read(path);
     const auto config = configuration::settings_of(configuration::parse(layer_file::metadata(file, "config"), "config"), "config");
     for (const tensor& t : file.tensors()) {
@@ -218,7 +194,7 @@ TEST_CASE("a setting that is missing or senseless is named") {
 
 TEST_CASE("bad calls on a layer are named and leave the state as it was") {
   cpu executor;
-  for (const auto& path : all_files()) {
+  for (const auto& path : test::layer_files()) {
     CAPTURE(path);
     const loaded l(path);
     auto state = l.state(2);
