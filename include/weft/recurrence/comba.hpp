@@ -21,9 +21,9 @@ struct comba_policy {
   static constexpr int unit_keys = 3;
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.beta * in.p, .g = in.g}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.beta * in.p, .g = in.g}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.beta * in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.beta * in.v; }
 };
 
 template <class T>

@@ -25,9 +25,9 @@ struct delta_policy {
   static constexpr int unit_keys = 2;
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.beta * in.k}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.beta * in.k}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.beta * in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.beta * in.v; }
 };
 
 struct gated_delta_policy {
@@ -43,9 +43,9 @@ struct gated_delta_policy {
   static constexpr int unit_keys = 2;
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.beta * in.k, .g = in.g}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.beta * in.k, .g = in.g}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.beta * in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.beta * in.v; }
 };
 
 struct kda_policy : gated_delta_policy {

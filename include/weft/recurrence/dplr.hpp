@@ -19,9 +19,9 @@ struct dplr_policy {
   static constexpr weft::axes axes{.decay = decay::per_channel, .erase = erase::two_writers, .timing = timing::pre};
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = -in.a, .p = in.b, .g = in.g}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = -in.a, .p = in.b, .g = in.g}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.v; }
 };
 
 struct rwkv7_policy : dplr_policy {

@@ -22,9 +22,9 @@ struct gdn2_policy {
   static constexpr int unit_keys = 2;
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.b * in.k, .g = in.g}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .c = in.b * in.k, .g = in.g}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.w * in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.w * in.v; }
 };
 
 template <class T>

@@ -34,7 +34,7 @@ struct linear_attention_policy {
     return {.q = phi<R>(map, in.q), .k = phi<R>(map, in.k)};
   }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.v; }
 };
 
 template <class T>

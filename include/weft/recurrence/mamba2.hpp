@@ -41,9 +41,9 @@ struct mamba2_policy {
     in.dt = step;
   }
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.C, .k = in.B, .g = in.dt * in.A}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.C, .k = in.B, .g = in.dt * in.A}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.dt * in.x; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.dt * in.x; }
   template <class R>
   WEFT_HD WEFT_INLINE R output(const auto& in, R o) const {
     o = o + in.D * in.x;

@@ -18,9 +18,9 @@ struct retention_policy {
   static constexpr weft::axes axes{.decay = decay::per_head};
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .g = in.g}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .g = in.g}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.v; }
 };
 
 struct lightning_policy : retention_policy {

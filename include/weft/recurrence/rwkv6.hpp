@@ -20,9 +20,9 @@ struct rwkv6_policy {
   static constexpr double scale = 1.0;
 
   template <class R>
-  WEFT_HD WEFT_INLINE static key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .g = in.g, .u = in.u}; }
+  WEFT_HD WEFT_INLINE static constexpr key_terms<R> key_side(const auto& in) { return {.q = in.q, .k = in.k, .g = in.g, .u = in.u}; }
   template <class R>
-  WEFT_HD WEFT_INLINE static R write(const auto& in) { return in.v; }
+  WEFT_HD WEFT_INLINE static constexpr R write(const auto& in) { return in.v; }
 };
 
 template <class T>
