@@ -56,28 +56,39 @@ inline index sequences(std::span<const index> cu, index batch, index time) {
   return static_cast<index>(cu.size()) - 1;
 }
 
-// The bytes of a strided view as rows: what two views are compared by. Only views whose ranges meet are listed row by row.
-struct footprint {
-  std::uintptr_t begin = 0, low = 0, high = 0;  // the first element; the range of bytes, which strides below 0 extend downwards
-  index row = 0;  // bytes of the innermost run
-  std::array<std::pair<index, index>, 8> outer{};  // (extent, stride in bytes), extents above 1
+// The bytes between a view's ends, which strides below 0 extend downwards. All that most calls cost: views apart meet nowhere.
+struct byte_range {
+  std::uintptr_t low = 0, high = 0;  // both 0 where there are no elements
+
+  template <class T, int Rank>
+  WEFT_INLINE explicit byte_range(const view<T, Rank>& v) {
+    if (v.null() || v.size() == 0) return;
+    low = reinterpret_cast<std::uintptr_t>(v.data);
+    high = low + sizeof(T);
+    for (std::size_t d = 0; d < Rank; ++d) {
+      const index span = (v.extent[d] - 1) * v.stride[d] * static_cast<index>(sizeof(T));
+      (span < 0 ? low : high) += static_cast<std::uintptr_t>(span);
+    }
+  }
+  WEFT_INLINE bool meets(const byte_range& other) const { return low < other.high && other.low < high; }
+};
+
+// The bytes of a strided view as rows: what two views whose ranges meet are compared by.
+struct footprint : byte_range {
+  std::uintptr_t begin;  // the first element
+  index row;             // bytes of the innermost run; 0 without elements
+  std::array<std::pair<index, index>, 8> outer;  // (extent, stride in bytes), extents above 1
   std::size_t rank = 0;
 
   template <class T, int Rank>
-  explicit footprint(const view<T, Rank>& v) : begin(reinterpret_cast<std::uintptr_t>(v.data)), row(sizeof(T)) {
-    if (v.null() || v.size() == 0) {
-      row = 0;
-      return;
-    }
+  explicit footprint(const view<T, Rank>& v) : byte_range(v), begin(reinterpret_cast<std::uintptr_t>(v.data)), row(low == high ? 0 : sizeof(T)) {
+    if (row == 0) return;
     for (int d = Rank - 1; d >= 0; --d) {
       const index e = v.extent[static_cast<std::size_t>(d)], s = v.stride[static_cast<std::size_t>(d)] * static_cast<index>(sizeof(T));
       if (e == 1 || s == 0) continue;
       if (rank == 0 && s == row) row *= e;  // continues the run
       else outer[rank++] = {e, s};
     }
-    low = begin;
-    high = begin + static_cast<std::uintptr_t>(row);
-    for (std::size_t d = 0; d < rank; ++d) (outer[d].second < 0 ? low : high) += static_cast<std::uintptr_t>((outer[d].first - 1) * outer[d].second);
   }
   // The start of every row.
   std::vector<std::uintptr_t> rows() const {
@@ -92,9 +103,9 @@ struct footprint {
   }
 };
 
-// Whether two views share an element. Cheap where the address ranges are apart; else rows are compared one by one.
+// Whether two views share an element. Cheap where their ranges are apart; else rows are compared one by one.
 inline bool share_elements(const footprint& a, const footprint& b) {
-  if (a.row == 0 || b.row == 0 || a.high <= b.low || b.high <= a.low) return false;
+  if (!a.meets(b)) return false;
   auto x = a.rows(), y = b.rows();
   std::sort(x.begin(), x.end());
   std::sort(y.begin(), y.end());
@@ -108,8 +119,7 @@ inline bool share_elements(const footprint& a, const footprint& b) {
 
 template <class T, class U, int R1, int R2>
 void no_overlap(std::string_view out_name, const view<T, R1>& out, std::string_view in_name, const view<U, R2>& in) {
-  const auto o = reinterpret_cast<std::uintptr_t>(out.data), i = reinterpret_cast<std::uintptr_t>(in.data);
-  if (o == 0 || i == 0) return;
+  if (!byte_range(out).meets(byte_range(in))) return;
   require(!share_elements(footprint(out), footprint(in)), errc::overlap, out_name, ": expected memory apart from ", in_name,
           ", got views that share elements");
 }

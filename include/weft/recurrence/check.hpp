@@ -73,7 +73,7 @@ recurrence_extents check_inputs(const M& mixer, const typename M::inputs& in, in
           x.value_heads, " value heads, got ", x.heads);
   for_each_member(in, [&](const auto& v, auto i) {
     using view_type = std::remove_cvref_t<decltype(v)>;
-    const input_name name = name_of<P>(i);
+    constexpr input_name name = name_of<P>(i);
     check::tensor<const typename view_type::element, view_type::rank>(name.text, v, detail::expected_extents<view_type>(x), name.optional,
                                                                       view_type::role.width != width::one);
   });
@@ -96,8 +96,9 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
             check::list(state.normaliser.extent()));
 
   for_each_member(in, [&](const auto& v, auto i) {
-    check::no_overlap("state", state.matrix.view(), name_of<P>(i).text, v);
-    check::no_overlap("state.normaliser", state.normaliser.view(), name_of<P>(i).text, v);
+    constexpr input_name name = name_of<P>(i);
+    check::no_overlap("state", state.matrix.view(), name.text, v);
+    if constexpr (M::axes.normalised) check::no_overlap("state.normaliser", state.normaliser.view(), name.text, v);
   });
   out.o.visit([&](const auto& o) {
     check::tensor("o", o, {x.batch, x.time, x.value_heads, x.value_dim}, false, true);
@@ -108,10 +109,11 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
           x.output_is_key |= view_type::role.width == width::key_dim;
           return;
         }
-      check::no_overlap("o", o, name_of<P>(i).text, v);
+      constexpr input_name name = name_of<P>(i);
+      check::no_overlap("o", o, name.text, v);
     });
     check::no_overlap("o", o, "state", state.matrix.view());
-    check::no_overlap("o", o, "state.normaliser", state.normaliser.view());
+    if constexpr (M::axes.normalised) check::no_overlap("o", o, "state.normaliser", state.normaliser.view());
   });
   return x;
 }
