@@ -43,7 +43,9 @@ class device_array {
     swap(gone);
     return *this;
   }
-  ~device_array() { cudaFree(data_); }
+  ~device_array() {
+    if (data_) cudaFree(data_);  // not even of nothing where a stream may be captured
+  }
 
   bool null() const { return data_ == nullptr; }
   T* data() const { return data_; }
