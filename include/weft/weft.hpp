@@ -14,6 +14,8 @@
 #include "core/executor.hpp"
 #include "core/verbs.hpp"
 #include "hybrid/rat_literal.hpp"
+#include "hybrid/schedule.hpp"
+#include "hybrid/sum.hpp"
 #include "io/safetensors.hpp"
 #include "io/safetensors_writer.hpp"
 #include "io/state_file.hpp"

@@ -55,4 +55,81 @@ struct family<weft::aaren<T>> {
   static M integral(M m) { return m; }
 };
 
+// Two mixers side by side: the inputs of the first, then those of the second, with the part's number before their names.
+template <class S, class A, class B>
+struct pair_family {
+  using M = S;
+  using FA = family<A>;
+  using FB = family<B>;
+  static constexpr std::size_t own = S::gated ? 1 : 0, inputs = FA::inputs + FB::inputs + own;
+  static constexpr bool free_state = FA::free_state && FB::free_state, erases = FA::erases || FB::erases;
+  static std::vector<axis> output_axes() { return FA::output_axes(); }
+  static input_info info(std::size_t i) {
+    if (i == FA::inputs + FB::inputs)
+      return {"weights", false, false, element_of<weft::accumulate_t<typename S::storage_type>>(), {axis::batch, axis::time, axis::value_head, axis::taps}};
+    const bool first = i < FA::inputs;
+    input_info x = first ? FA::info(i) : FB::info(i - FA::inputs);
+    static std::vector<std::string> names = [] {
+      std::vector<std::string> all;
+      for (std::size_t j = 0; j < FA::inputs; ++j) all.push_back("0." + std::string(FA::info(j).name));
+      for (std::size_t j = 0; j < FB::inputs; ++j) all.push_back("1." + std::string(FB::info(j).name));
+      return all;
+    }();
+    x.name = names[i];
+    return x;
+  }
+  static bool may_alias(std::size_t i) {
+    if (i >= FA::inputs + FB::inputs) return false;
+    return i < FA::inputs ? FA::may_alias(i) : FB::may_alias(i - FA::inputs);
+  }
+  static index grid(const S&, const sizes&) { return 0; }
+  static void size(const S& m, sizes& s, dice& d) {
+    FA::size(std::get<0>(m.mixers), s, d);
+    FB::size(std::get<1>(m.mixers), s, d);
+    s.taps = 2;
+    s.group = 1;  // both parts are of one shape
+  }
+  static weft::shape shape(const sizes& s) {
+    return {.batch = s.sequences(), .heads = s.heads, .key_dim = s.key_dim, .value_dim = s.value_dim, .capacity = s.capacity};
+  }
+  template <class In>
+  static void fill(In& part, const std::vector<tensor>& in, std::size_t first) {
+    weft::for_each_member(part, [&](auto& x, auto i) { x = in[first + i].template as<std::remove_cvref_t<decltype(x)>>(); });
+  }
+  static typename S::inputs views(const std::vector<tensor>& in) {
+    typename S::inputs all;
+    const auto fill_both = [&](auto& parts) {
+      fill(std::get<0>(parts), in, 0);
+      fill(std::get<1>(parts), in, FA::inputs);
+    };
+    if constexpr (S::gated) {
+      fill_both(all.parts);
+      all.weights = in.back().template as<decltype(all.weights)>();
+    } else {
+      fill_both(all);
+    }
+    return all;
+  }
+  static auto wide(const S& m) {
+    auto a = FA::wide(std::get<0>(m.mixers));
+    auto b = FB::wide(std::get<1>(m.mixers));
+    if constexpr (S::gated) return weft::gated_sum(a, b);
+    else return weft::sum(a, b);
+  }
+  static S integral(S m) { return m; }
+};
+template <class A, class B>
+struct family<weft::mixer_sum<A, B>> : pair_family<weft::mixer_sum<A, B>, A, B> {};
+template <class A, class B>
+struct family<weft::gated_mixer_sum<A, B>> : pair_family<weft::gated_mixer_sum<A, B>, A, B> {};
+
+// Names in a sum carry their part's number; the usual numbers go by the bare name.
+inline void fill_parts(problem& p, dice& d) {
+  for (field& f : p.fields) {
+    const std::string_view bare = f.info.name.substr(f.info.name.find('.') + 1);
+    if (bare == "g") fill_decays(f.values, gates::mild, d);
+    if (bare == "beta") fill_betas(f.values, betas::random, d);
+  }
+}
+
 }  // namespace contract

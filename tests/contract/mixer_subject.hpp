@@ -181,7 +181,8 @@ class mixer_subject : public subject {
 
   void run(verb v, weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, std::span<const index> cu) const override {
     typename M::inputs views;
-    weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
+    if constexpr (requires { F::views(in); }) views = F::views(in);
+    else weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
     auto& state = dynamic_cast<state_of<state_type>&>(s).value;
     constexpr int rank = static_cast<int>(std::tuple_size_v<decltype(typename M::outputs{}.o.extent)>);
     typename M::outputs to{};

@@ -10,9 +10,14 @@ auto& rat200 = add<weft::rat<float>>("rat of 200", {.chunk_size = 200});
 auto& rat_bf16 = add<weft::rat<weft::bf16>>("rat bf16", {.chunk_size = 7});
 auto& aaren = add<weft::aaren<float>>("aaren");
 auto& aaren_fp16 = add<weft::aaren<weft::fp16>>("aaren fp16");
+using gated_delta = weft::gated_delta_rule<float>;
+using local = weft::attention<float, weft::window>;
+auto& both = add("sum", weft::sum(gated_delta{}, local{.select = {.window = 9, .kept = 3}}));
+auto& gated = add("gated_sum", weft::gated_sum(weft::gla<float>{}, weft::rat<float>{.chunk_size = 8}));
 
 const bool set = [] {
-  for (subject* m : std::initializer_list<subject*>{&rat4, &rat16, &rat200, &rat_bf16, &aaren, &aaren_fp16}) m->exact = false;  // exponentials
+  for (subject* m : std::initializer_list<subject*>{&rat4, &rat16, &rat200, &rat_bf16, &aaren, &aaren_fp16, &both, &gated}) m->exact = false;  // exponentials
+  both.adapt = gated.adapt = fill_parts;
   return true;
 }();
 
