@@ -15,19 +15,19 @@ index rows_between(index tokens, const recurrence_extents& x) {
   return std::max(grid, tokens * x.micro / grid * grid);
 }
 
-// The extents of what a record keeps; all 0 where it keeps nothing.
+template <class Extents>
+index count_of(const Extents& e) {
+  index n = 1;
+  for (const index x : e) n *= x;
+  return n;
+}
+
+// The extents of what a record keeps; without elements where it keeps nothing.
 struct record_shape {
   std::array<index, 4> states{}, erased{}, reads{};
   std::array<index, 3> normalisers{}, denominators{};
 
-  index numbers() const {
-    const auto count = [](const auto& e) {
-      index n = 1;
-      for (const index x : e) n *= x;
-      return n;
-    };
-    return count(states) + count(erased) + count(reads) + count(normalisers) + count(denominators);
-  }
+  index numbers() const { return count_of(states) + count_of(erased) + count_of(reads) + count_of(normalisers) + count_of(denominators); }
 };
 
 // every: rows between states; 0: one start a sequence and nothing else.
@@ -54,7 +54,9 @@ record_views<typename M::real> views_of_record(const recurrence_record<M>& r) {
 template <class M>
 record_views<typename M::real> fit_record(recurrence_record<M>& r, const record_shape& s) {
   const auto fit = [](auto& a, const auto& extents) {
-    if (a.null() || a.extent() != extents) a = std::remove_cvref_t<decltype(a)>(extents);
+    using array_type = std::remove_cvref_t<decltype(a)>;
+    if (count_of(extents) == 0) a = array_type();
+    else if (a.null() || a.extent() != extents) a = array_type(extents);
   };
   fit(r.states, s.states);
   fit(r.normalisers, s.normalisers);
@@ -67,7 +69,9 @@ record_views<typename M::real> fit_record(recurrence_record<M>& r, const record_
 // The same in memory that is given back after the call.
 template <class R>
 record_views<R> temporary_record(temporaries::scope& memory, const record_shape& s, index every) {
-  const auto take = [&](const auto& e) { return std::apply([&](auto... n) { return memory.template take<R>(n...); }, e); };
+  const auto take = [&](const auto& e) {
+    return std::apply([&](auto... n) { return count_of(e) > 0 ? memory.template take<R>(n...) : view<R, sizeof...(n)>(); }, e);
+  };
   return {.every = every, .states = take(s.states), .normalisers = take(s.normalisers), .erased = take(s.erased), .reads = take(s.reads), .denominators = take(s.denominators)};
 }
 
@@ -181,7 +185,7 @@ void run_vjp(cpu& executor, const recurrence<P, T, S>& mixer, const typename rec
     const index every = detail::rows_between<P, R>(weft::tape{}.every, x);
     job.record = detail::temporary_record<R>(memory, detail::shape_of_record<P>(x, every, !cu.empty()), every);
     if (!state_only || records_reads<P>) {
-      const view<R, 1> start = memory.take<R>(record.states.size()), norm = memory.take<R>(record.normalisers.size());
+      const auto start = memory.take<R>(record.states.size()), norm = memory.take<R>(record.normalisers.size());
       std::copy_n(record.states.data(), record.states.size(), start.data);
       std::copy_n(record.normalisers.data(), record.normalisers.size(), norm.data);
       scan_job<R> again{.source = policy.source(), .extents = x, .cu_seqlens = cu, .state = start.data, .normaliser = norm.data,
