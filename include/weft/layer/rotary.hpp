@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "../core/array.hpp"
-#include "../backend/cpu/elementwise.hpp"
+#include "../backend/cpu/rotary.hpp"
+#include "../math/rotary.hpp"
 #include <span>
 
 namespace weft {
@@ -16,7 +17,7 @@ inline namespace v1 {
 // base^(-2i / rotary_dim) for i < rotary_dim / 2.
 inline std::vector<double> rotary_frequencies(index rotary_dim, double base) {
   std::vector<double> f;
-  for (index i = 0; i < rotary_dim; i += 2) f.push_back(std::pow(base, -static_cast<double>(i) / static_cast<double>(rotary_dim)));
+  for (index i = 0; i < rotary_dim; i += 2) f.push_back(rotary_frequency(i, rotary_dim, base));
   return f;
 }
 
@@ -99,11 +100,7 @@ void rotary(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::type_i
           to[2 * i + 1] = static_cast<Out>(second * c[i] + first * s[i]);
         }
       } else {
-        for_lanes<R>(n, [&](index i, auto lane) {
-          const simd<R> first = get(from + i, lane), second = get(from + n + i, lane), cs = get(c + i, lane), sn = get(s + i, lane);
-          put(to + i, first * cs - second * sn, lane);
-          put(to + n + i, second * cs + first * sn, lane);
-        });
+        turn_halves(from, to, c, s, n);
       }
       for (index i = 2 * n; i < dim && !in_place; ++i) to[i] = static_cast<Out>(static_cast<R>(from[i]));
     });
