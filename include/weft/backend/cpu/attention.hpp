@@ -6,7 +6,7 @@
 #pragma once
 #include "../../attention/append.hpp"
 #include "../../core/verbs.hpp"
-#include "attention_fold.hpp"
+#include "attention_walk.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {
@@ -139,13 +139,7 @@ class attention_call {
     load_queries(w.rows, n, h, first_row, count);
     const auto fold = fold_of(n, h, first_row / x_.group());
     const key_source<T> keys = source(n, h);
-    fold.cover(0, count, [&](key_range range) {
-      for (index base = range.begin / tile_type::keys * tile_type::keys; base < range.end; base += tile_type::keys) {
-        const index lo = std::max(range.begin, base), hi = std::min(range.end, base + tile_type::keys);
-        w.packed.pack(keys, base, lo, hi);
-        fold(w.rows, count, w.packed, base, lo - base, hi - base);
-      }
-    });
+    fold.cover(0, count, [&](key_range range) { fold_range(fold, w.rows, count, w.packed, keys, range); });
     finish(w.rows, n, h, first_row, count);
   }
 
@@ -159,13 +153,7 @@ class attention_call {
       const index count = range.end - range.begin, from = segment * tile_type::segment - before;
       const index begin = range.begin + std::clamp<index>(from, 0, count), end = range.begin + std::clamp<index>(from + tile_type::segment, 0, count);
       before += count;
-      for (index at = begin; at < end;) {
-        const key_run<T> run = keys.run(at);
-        const index block_end = std::min(end, (at / tile_type::in_place + 1) * tile_type::in_place), taken = std::min(run.count, block_end - at);
-        w.plain.take(run, taken);
-        fold(w.rows, rows, w.plain, at, 0, taken);
-        at += taken;
-      }
+      fold_range(fold, w.rows, rows, w.plain, keys, {begin, end});
     });
     if (segments == 1) return finish(w.rows, n, h, 0, rows);
     R* const to = partial + ((n * x_.heads + h) * segments_ + segment) * partial_stride_;
