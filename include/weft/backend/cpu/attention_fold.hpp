@@ -69,7 +69,7 @@ class attention_fold {
     constexpr index C = Keys::column_block;
     for (index row = 0; row < total; row += attention_tile<R>::strip) {
       const index count = std::min(attention_tile<R>::strip, total - row);
-      const auto read = clip(row, count, base, lo, hi);
+      const key_range read = clip(row, count, base, lo, hi);
       const index a = read.begin, b = read.end;  // not a structured binding: clang 14's lambdas do not take one
       if (a >= b) continue;
       const index from = a / C * C, to = (b + C - 1) / C * C;  // whole vectors
