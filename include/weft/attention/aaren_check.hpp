@@ -1,9 +1,9 @@
 // Shapes of one call on Aaren, checked once, and the values that validate() looks at.
 #pragma once
+#include "../core/values.hpp"
 #include "../math/softmax_state.hpp"
 #include "aaren.hpp"
 #include "check.hpp"
-#include "values.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {

@@ -1,7 +1,7 @@
 // Shapes of one call on RAT, checked once, and the values that validate() looks at.
 #pragma once
 #include "../attention/check.hpp"
-#include "../attention/values.hpp"
+#include "../core/values.hpp"
 #include "rat.hpp"
 
 namespace weft {

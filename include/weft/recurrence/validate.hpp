@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "../core/values.hpp"
 #include "literal.hpp"
 
 namespace weft {
@@ -35,21 +36,6 @@ recurrence_extents extents_of_inputs(const inputs_of<P, T>& in, int micro) {
                                                                       view_type::role.width != width::one);
   });
   return x;
-}
-
-// f(value, position as text) for every element.
-template <class View, class F>
-void each_element(const View& v, F&& f) {
-  if (v.null() || v.size() == 0) return;
-  std::array<index, View::rank> at{};
-  for (;;) {
-    index offset = 0;
-    for (std::size_t d = 0; d < at.size(); ++d) offset += at[d] * v.stride[d];
-    f(v.data[offset], at);
-    std::size_t d = at.size();
-    while (d > 0 && ++at[d - 1] == v.extent[d - 1]) at[--d] = 0;
-    if (d == 0) return;
-  }
 }
 
 template <class P>

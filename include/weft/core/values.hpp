@@ -1,15 +1,32 @@
-// What validate() says of the inputs of a mixer that lists their names.
+// The elements of views, and what validate() says of them.
 #pragma once
 #include <cmath>
+#include <string_view>
 
-#include "../core/members.hpp"
-#include "../recurrence/validate.hpp"
+#include "check.hpp"
+#include "dtype.hpp"
+#include "members.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {
 namespace detail {
 
-// f(name, view) for every input, in order.
+// f(value, position) for every element.
+template <class View, class F>
+void each_element(const View& v, F&& f) {
+  if (v.null() || v.size() == 0) return;
+  std::array<index, View::rank> at{};
+  for (;;) {
+    index offset = 0;
+    for (std::size_t d = 0; d < at.size(); ++d) offset += at[d] * v.stride[d];
+    f(v.data[offset], at);
+    std::size_t d = at.size();
+    while (d > 0 && ++at[d - 1] == v.extent[d - 1]) at[--d] = 0;
+    if (d == 0) return;
+  }
+}
+
+// f(name, view) for every input of a mixer that lists their names, in order.
 template <class M, class F>
 void each_named_input(const typename M::inputs& in, F&& f) {
   for_each_member(in, [&](const auto& v, auto i) { f(M::names[i], static_cast<const typename std::remove_cvref_t<decltype(v)>::base&>(v)); });
