@@ -45,7 +45,7 @@ namespace detail {
 template <class M>
 key_source<typename M::storage_type> source_of(const attention_extents& x, const typename M::inputs& in, const typename M::state_type& cache,
                                                const token_span& t, index n, index h, bool appended) {
-  const index first = (n * x.heads + h) * x.slots.slots;
+  const index first = (n * x.heads + h) * cache.capacity();
   key_source<typename M::storage_type> s;
   s.slots = x.slots;
   s.cache_k = cache.keys.data() + first * x.key_dim;

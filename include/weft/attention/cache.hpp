@@ -97,5 +97,23 @@ struct key_value_cache {
   }
 };
 
+// The gradient of a cache, slot by slot: zero where later tokens overwrite it.
+template <class R>
+struct cache_gradient {
+  array<R, 4> keys;    // [N, H, capacity, K]
+  array<R, 4> values;  // [N, H, capacity, V]
+
+  cache_gradient() = default;
+  // Zeros.
+  template <class T>
+  WEFT_INLINE explicit cache_gradient(const key_value_cache<T>& of) : keys(of.keys.extent()), values(of.values.extent()) {}
+
+  auto parts() { return std::tuple{part{"keys", keys}, part{"values", values}}; }
+  auto parts() const { return std::tuple{part{"keys", keys}, part{"values", values}}; }
+  cache_gradient like() const { return {}; }
+  WEFT_INLINE cache_gradient gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE cache_gradient gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+};
+
 }  // namespace v1
 }  // namespace weft
