@@ -70,7 +70,7 @@ TEST_CASE("decay gates and writing strengths equal their formulas") {
   const auto a = test::normal<double, 3>({B, T, heads * per_head}, 3, 4.0);
   auto g = a;
   const auto gate = decay_gate<double>::make(A_log, dt_bias, bounded ? std::optional(-5.0) : std::nullopt);
-  decay<double>(executor, gate, g);
+  decay<double>(executor, gate, g, g);
   for (index t = 0; t < T; ++t)
     for (index c = 0; c < heads * per_head; ++c) {
       const double rate = std::exp(A_log(c / per_head)), x = a(1, t, c) + dt_bias(c);
@@ -81,8 +81,8 @@ TEST_CASE("decay gates and writing strengths equal their formulas") {
   for (float x = -90.0f; x < 90.0f; x += 0.37f) {
     array<float, 3> one({1, 1, 1});
     one(0, 0, 0) = x;
-    decay<float>(executor, gate_f, one);
-    const double exact = -static_cast<double>(gate_f.rate(0)) * (std::max(0.0, static_cast<double>(x)) + std::log1p(std::exp(-std::abs(static_cast<double>(x)))));
+    decay<float>(executor, gate_f, one, one);
+    const double exact = -std::exp(static_cast<double>(gate_f.A_log(0))) * (std::max(0.0, static_cast<double>(x)) + std::log1p(std::exp(-std::abs(static_cast<double>(x)))));
     CHECK(static_cast<double>(one(0, 0, 0)) == Approx(exact).epsilon(1e-6).margin(1e-37));
   }
   auto beta = a;

@@ -76,7 +76,7 @@ void forward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, layer_sta
   project<T>(executor, l.a, x, g);
   fold(executor, short_conv<R>{.taps = l.taps(), .activation = activation::silu}, {.x = raw, .weight = l.conv}, state.conv, {.o = mixed}, call);
   writing_strength(executor, beta, beta_factor);
-  decay(executor, l.decay, g);
+  decay(executor, l.decay, g, g);
 
   const auto q = heads_of(mixed, 0, hk, dk), k = heads_of(mixed, hk * dk, hk, dk), v = heads_of(mixed, 2 * hk * dk, hv, dv);
   const auto read = heads_of(o, 0, hv, dv);

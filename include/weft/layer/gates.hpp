@@ -6,8 +6,10 @@
 #pragma once
 #include <cmath>
 #include <optional>
+#include <tuple>
 
 #include "../core/array.hpp"
+#include "../core/state.hpp"
 #include "activation.hpp"
 
 namespace weft {
@@ -15,19 +17,19 @@ inline namespace v1 {
 
 template <class R>
 struct decay_gate {
-  array<R, 1> rate{};                     // exp(A_log) of every channel
-  array<R, 1> bias{};                     // dt_bias of every channel
+  array<R, 1> A_log{};                  // [heads]
+  array<R, 1> bias{};                   // dt_bias of every channel: one channel a head, or several
   std::optional<double> lower_bound{};  // of g: then the bounded form
 
-  // A_log [heads], dt_bias [channels]: one channel a head, or several.
-  static decay_gate make(view<const R, 1> A_log, array<R, 1> dt_bias, std::optional<double> lower_bound = {}) {
-    decay_gate g{array<R, 1>({dt_bias.extent(0)}), std::move(dt_bias), lower_bound};
-    const index heads = A_log.extent[0], channels = g.bias.extent(0);
+  static decay_gate make(array<R, 1> A_log, array<R, 1> dt_bias, std::optional<double> lower_bound = {}) {
+    const index heads = A_log.extent(0), channels = dt_bias.extent(0);
     if (heads == 0 ? channels > 0 : channels % heads != 0)
       throw error(errc::heads, "weft: dt_bias: expected a multiple of " + std::to_string(heads) + " heads, got " + std::to_string(channels));
-    for (index c = 0; c < channels; ++c) g.rate(c) = std::exp(A_log(c / (channels / heads)));
-    return g;
+    return {std::move(A_log), std::move(dt_bias), lower_bound};
   }
+  auto parts() { return std::tuple{part{"A_log", A_log}, part{"dt_bias", bias}}; }
+  auto parts() const { return std::tuple{part{"A_log", A_log}, part{"dt_bias", bias}}; }
+  index channels_per_head() const { return A_log.extent(0) == 0 ? 0 : bias.extent(0) / A_log.extent(0); }
 };
 
 }  // namespace v1
@@ -48,16 +50,30 @@ WEFT_INLINE simd<double> gate_softplus(simd<double> x) { return softplus(x); }
 
 }  // namespace detail
 
-// a [B, T, channels] becomes the log-decay, in place. Throws errc::shape.
+namespace detail {
+// exp(A_log) of every channel.
 template <class R>
-void decay(cpu& executor, const decay_gate<R>& gate, view<R, 3> a) {
-  const index channels = gate.rate.extent(0);
+view<R, 1> channel_rates(const decay_gate<R>& gate, temporaries::scope& memory) {
+  const auto rates = memory.take<R>(gate.bias.extent(0));
+  const index each = gate.channels_per_head();
+  for (index h = 0; h < gate.A_log.extent(0); ++h) std::fill_n(rates.data + h * each, each, std::exp(gate.A_log(h)));
+  return rates;
+}
+}  // namespace detail
+
+// a [B, T, channels] to the log-decay g, which may be a. Throws errc::shape.
+template <class R>
+void decay(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<view<const R, 3>> a, std::type_identity_t<view<R, 3>> g) {
+  const index channels = gate.bias.extent(0);
   check::tensor("a", a, {a.extent[0], a.extent[1], channels}, false, true);
+  check::tensor("g", g, a.extent, false, true);
+  temporaries::scope memory(executor.temporaries());
+  const auto rates = detail::channel_rates(gate, memory);
   const simd<R> bound(static_cast<R>(gate.lower_bound.value_or(0.0)));
   for_rows(executor, {a.extent[0], a.extent[1], 1}, channels, [&](index b, index t, index) {
     for_lanes<R>(channels, [&](index c, auto lane) {
-      const simd<R> x = get(&a(b, t, c), lane) + get(gate.bias.data() + c, lane), rate = get(gate.rate.data() + c, lane);
-      put(&a(b, t, c), gate.lower_bound ? bound * sigmoid(rate * x) : -(rate * detail::gate_softplus(x)), lane);
+      const simd<R> x = get(&a(b, t, c), lane) + get(gate.bias.data() + c, lane), rate = get(rates.data + c, lane);
+      put(&g(b, t, c), gate.lower_bound ? bound * sigmoid(rate * x) : -(rate * detail::gate_softplus(x)), lane);
     });
   });
 }

@@ -42,6 +42,15 @@ struct short_conv {
   struct outputs {
     output<T, 3> o{};           // [B, T, D]
   };
+  struct cotangents {
+    cotangent<T, 3> o{};
+  };
+  struct gradients {
+    output<T, 3> x{};
+    output<T, 2> weight{};
+    output<T, 1> bias{};
+  };
+  using state_gradient = conv_state<accumulate_t<T>>;
 
   index taps = 4;             // W
   weft::activation activation = weft::activation::none;
