@@ -31,12 +31,11 @@ int run(const command& c) {
 
   auto attributes = ops::attributes::parse(metadata_or(file, "attributes", "{}"), "attributes of " + c.file);
   if (!c.attributes.empty()) attributes.merge(ops::attributes::parse(c.attributes, "--attrs"));
-  if (c.gradients && !which.has_gradients) throw ops::no_meaning("weft: --grad: " + name + " has no gradients");
 
   Eigen::ThreadPool threads(c.threads - 1);  // the calling thread is one more
   weft::eigen_pool pool(threads);
   weft::cpu cpu(pool);
-  const ops::results r = ops::run(which, ops::tensors_of(file), attributes, mode, cpu);
+  const ops::results r = ops::run(which, ops::tensors_of(file), attributes, mode, cpu, c.gradients);
 
   weft::tensor_writer out;
   for (const auto& [tensor, t] : r.outputs) out.add(tensor, t.type, t.shape, t.bytes.data());

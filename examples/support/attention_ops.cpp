@@ -8,6 +8,41 @@
 namespace ops {
 namespace {
 
+// The scan with a tape, and its gradients. Those of the keys before the queries lie in the cache.
+template <class Mixer, class Storage>
+void scan_with_gradients(const call& c, const Mixer& mixer, const typename Mixer::inputs& in, typename Mixer::state_type& cache,
+                         const typename Mixer::outputs& out, const std::vector<index>& cu, const Storage& q, const Storage& k, const Storage& v, results& r) {
+  using real = typename Mixer::real;
+  const auto d_o = c.in.array<real, 4>("do", true);
+  const auto d_lse = c.in.array<real, 3>("dlse", true);
+  const index time = q.extent(1), surplus = k.extent(1) - time;
+  weft::array<real, 4> dq(q.extent()), dk(k.extent()), dv(v.extent());
+  weft::array<real, 1> dsink({in.sink.null() ? 0 : q.extent(2)});
+  weft::state_gradient_t<Mixer> d_cache(cache);
+
+  weft::tape tape;
+  weft::scan(c.cpu, mixer, in, cache, out, tape, cu);
+  typename Mixer::gradients d_in{.q = dq, .k = dk.view().slice(1, surplus, time), .v = dv.view().slice(1, surplus, time)};
+  if (!in.sink.null()) d_in.sink = dsink.view();
+  weft::vjp(c.cpu, mixer, in, tape, {.o = d_o, .lse = d_lse}, d_cache, d_in);
+
+  const weft::cache_slots slots(cache.capacity(), mixer.select.retained());
+  const auto before = [&](const weft::array<real, 4>& from, weft::array<real, 4>& to) {
+    for (index p = 0; p < surplus; ++p) {
+      if (p >= slots.kept && p < surplus - slots.around()) continue;  // no query of the call could read it
+      for (index b = 0; b < to.extent(0); ++b)
+        for (index h = 0; h < to.extent(2); ++h)
+          for (index i = 0; i < to.extent(3); ++i) to(b, p, h, i) = from(b, h, slots.slot(p), i);
+    }
+  };
+  before(d_cache.keys, dk);
+  before(d_cache.values, dv);
+  r.outputs.emplace("dq", to_result(dq));
+  r.outputs.emplace("dk", to_result(dk));
+  r.outputs.emplace("dv", to_result(dv));
+  if (!in.sink.null()) r.outputs.emplace("dsink", to_result(dsink));
+}
+
 // Keys that outnumber their queries are the cache that the queries find.
 template <class T, class Selector>
 results run_attention(const call& c, const weft::attention<T, Selector>& mixer) {
@@ -43,9 +78,9 @@ results run_attention(const call& c, const weft::attention<T, Selector>& mixer) 
   };
   weft::check_attention(mixer, inputs(0, time), cache, outputs(0, time), cu);
   if (surplus > 0) weft::append(mixer, k.view().slice(1, 0, surplus), v.view().slice(1, 0, surplus), cache);
-  feed(c, mixer, cache, time, cu, inputs, outputs);
-
   results r;
+  if (c.gradients) scan_with_gradients(c, mixer, inputs(0, time), cache, outputs(0, time), cu, q, k, v, r);
+  else feed(c, mixer, cache, time, cu, inputs, outputs);
   warn(mixer, {.q = q.view(), .k = k.view(), .v = v.view(), .sink = sink.view()}, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace("lse", to_result(lse));
@@ -69,10 +104,11 @@ results attention(const call& c) {
 
 std::vector<op> attention_operators() {
   return {
-      {.name = "softmax_attention", .main_input = "q", .options = {"scale", "softcap", "causal"}, .run = attention<weft::dense>},
+      {.name = "softmax_attention", .main_input = "q", .options = {"scale", "softcap", "causal"}, .has_gradients = true, .run = attention<weft::dense>},
       {.name = "sliding_window_attention",
        .main_input = "q",
        .options = {"scale", "softcap", "causal", "window", "kept"},
+       .has_gradients = true,
        .run = attention<weft::window>},
   };
 }

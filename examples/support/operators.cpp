@@ -33,11 +33,13 @@ const op& find_operator(std::string_view name) {
   weft::fail(weft::errc::unsupported, "operator not known: expected one of ", known, ", got ", weft::io::quoted(name));
 }
 
-results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu) {
+results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu, bool gradients) {
   options.refuse_unknown(which.name, which.options);
   if (how != mode::scan && !which.has_state)
     throw no_meaning("weft: --mode: " + std::string(which.name) + " carries no state from token to token, so only scan means something");
-  return which.run({tensor_reader(tensors), options, how, cpu});
+  if (gradients && !which.has_gradients) throw no_meaning("weft: --grad: " + std::string(which.name) + " has no gradients");
+  if (gradients && how != mode::scan) throw no_meaning("weft: --grad: gradients are those of one call, so only --mode scan has them");
+  return which.run({tensor_reader(tensors), options, how, cpu, gradients});
 }
 
 }  // namespace ops

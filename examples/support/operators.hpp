@@ -30,6 +30,7 @@ struct call {
   const attributes& options;
   ops::mode mode = ops::mode::scan;
   weft::cpu& cpu;
+  bool gradients = false;  // of the inputs too (dq, ..., dh0), for the cotangents among the tensors (do, ..., dht; absent: zero)
 };
 
 struct results {
@@ -53,7 +54,7 @@ std::span<const op> all_operators();
 const op& find_operator(std::string_view name);
 
 // Checks the request, runs it and returns the outputs. Throws weft::error for bad input, no_meaning for an empty request.
-results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu);
+results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu, bool gradients = false);
 
 // f(tag<T>) with the storage type that the main input has.
 template <class F>

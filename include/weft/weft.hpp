@@ -7,6 +7,7 @@
 #include "attention/literal.hpp"
 #include "backend/cpu/aaren.hpp"
 #include "backend/cpu/attention.hpp"
+#include "backend/cpu/attention_vjp.hpp"
 #include "backend/cpu/rat.hpp"
 #include "backend/cpu/recurrence_scan.hpp"
 #include "backend/cpu/recurrence_step.hpp"

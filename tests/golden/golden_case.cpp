@@ -22,6 +22,8 @@ std::vector<test_case> read_manifests(const std::filesystem::path& folder) {
                        .attributes = c.at("attributes").dump(),
                        .inputs = c.at("inputs"),
                        .outputs = c.at("outputs"),
+                       .cotangents = c.value("cotangents", std::vector<std::string>{}),
+                       .gradients = c.value("gradients", std::vector<std::string>{}),
                        .input_precision = c.at("input_precision"),
                        .output_type = c.at("output_type"),
                        .float32_error = c.at("float32_error")});
@@ -60,6 +62,7 @@ std::vector<test_case> cases_of(std::string_view op) {
 loaded::loaded(const test_case& c)
     : which(c), file(weft::tensor_file::read(c.file)), attributes(ops::attributes::parse(c.attributes, "attributes")) {
   for (const std::string& name : c.inputs) inputs.emplace(name, file.at(name));
+  for (const std::string& name : c.cotangents) inputs.emplace(name, file.at(name));
 }
 
 void loaded::store_as(weft::dtype type, bool exact_only) {

@@ -17,7 +17,7 @@ struct test_case {
   std::string op, name;
   std::filesystem::path file;
   std::string attributes;                       // JSON
-  std::vector<std::string> inputs, outputs;
+  std::vector<std::string> inputs, outputs, cotangents, gradients;
   std::string input_precision, output_type;     // bf16, f32, f64; float64 or float32
   std::map<std::string, double> float32_error;  // of a plain recurrence in float, per tensor
 };

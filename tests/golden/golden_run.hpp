@@ -31,6 +31,32 @@ inline void check(const loaded& c, ops::mode how, weft::dtype computed, double r
   CHECK(got.outputs.size() == c.which.outputs.size());
 }
 
+// Gradients of every case that has them, in the type of its file and in double: four times the bounds of results.
+inline void check_gradients(std::string_view op) {
+  CAPTURE(op);
+  int held = 0;
+  for (const test_case& which : cases_of(op)) {
+    if (which.gradients.empty()) continue;
+    loaded c(which);
+    CAPTURE(which.file.filename().string());
+    for (const bool wide : {false, true}) {
+      if (wide) c.store_as(weft::dtype::f64);
+      const weft::dtype computed = wide || which.input_precision == "f64" ? weft::dtype::f64 : weft::dtype::f32;
+      weft::cpu cpu;
+      const ops::results got = ops::run(ops::find_operator(op), c.inputs, c.attributes, ops::mode::scan, cpu, true);
+      for (const std::string& name : which.gradients) {
+        CAPTURE(name);
+        REQUIRE(got.outputs.count(name) == 1);
+        const difference d = compare(got.outputs.at(name), c.file.at(name));
+        CHECK(got.outputs.at(name).type == computed);
+        CHECK(d.largest <= 4 * bound(which, name, computed, d.largest_value));
+        ++held;
+      }
+    }
+  }
+  CHECK(held > 0);
+}
+
 // Every case in the type of its file and in double, in every mode that means something.
 inline void check_operator(std::string_view op) {
   const auto cases = cases_of(op);
