@@ -53,25 +53,21 @@ class mirror {
   std::vector<weft::device_array<std::byte, 1>> arrays_;
 };
 
-template <class M>
-void run_on_device(verb v, const M& mixer, const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out,
-                   std::span<const index> cu) {
+// An executor on a stream of this thread.
+inline weft::cuda& thread_executor() {
   static thread_local weft::cuda gpu([] {
     cudaStream_t stream = nullptr;
     weft::check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
     return stream;
   }());
+  return gpu;
+}
+
+// call(executor, inputs, state, outputs) with copies of host memory on the device, and back.
+template <class M, class Call>
+void with_device_memory(const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out, Call&& call) {
+  weft::cuda& gpu = thread_executor();
   auto there = weft::copy(gpu, state);
-  const auto call = [&](const typename M::inputs& views, const typename M::outputs& to) {
-    v == verb::scan ? weft::scan(gpu, mixer, views, there, to, cu) : weft::step(gpu, mixer, views, there, to);
-  };
-  try {
-    const auto x = weft::check_recurrence(mixer, in, state, out, v == verb::step ? std::span<const index>{} : cu);
-    weft::require(v != verb::step || x.time == 1 || x.batch == 0, weft::errc::shape, "a step of several tokens");
-  } catch (const weft::error&) {
-    call(in, out);  // refused before anything is launched, or this is no device memory
-    throw std::logic_error("a wrong call passed");
-  }
   mirror memory;
   weft::for_each_member(in, [&](const auto& view, auto) { memory.cover(view); });
   out.o.visit([&](const auto& view) { memory.cover(view); });
@@ -80,10 +76,27 @@ void run_on_device(verb v, const M& mixer, const typename M::inputs& in, typenam
   weft::for_each_member(views, [&](auto& view, auto) { view.data = memory.there(view.data); });
   typename M::outputs to = out;
   to.o.data = memory.there(static_cast<std::byte*>(to.o.data));
-  call(views, to);
+  call(gpu, views, there, to);
   memory.download(gpu.stream());
   weft::cpu host;
   state = weft::copy(host, there);
+}
+
+template <class M>
+void run_on_device(verb v, const M& mixer, const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out,
+                   std::span<const index> cu) {
+  const auto call = [&](weft::cuda& gpu, const typename M::inputs& views, auto& there, const typename M::outputs& to) {
+    v == verb::scan ? weft::scan(gpu, mixer, views, there, to, cu) : weft::step(gpu, mixer, views, there, to);
+  };
+  try {
+    const auto x = weft::check_recurrence(mixer, in, state, out, v == verb::step ? std::span<const index>{} : cu);
+    weft::require(v != verb::step || x.time == 1 || x.batch == 0, weft::errc::shape, "a step of several tokens");
+  } catch (const weft::error&) {
+    auto there = weft::copy(thread_executor(), state);
+    call(thread_executor(), in, there, out);  // refused before anything is launched, or this is no device memory
+    throw std::logic_error("a wrong call passed");
+  }
+  with_device_memory<M>(in, state, out, call);
 }
 
 #define WEFT_ON_DEVICE(...)                                                                                               \

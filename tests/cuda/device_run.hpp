@@ -12,7 +12,4 @@ template <class M>
 void run_on_device(verb v, const M& mixer, const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out,
                    std::span<const index> cu);
 
-// Whether there is a GPU that the executor accepts.
-bool device_there();
-
 }  // namespace contract

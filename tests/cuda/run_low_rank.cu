@@ -11,13 +11,4 @@ WEFT_ON_DEVICE(weft::dplr<weft::bf16>);
 WEFT_ON_DEVICE(weft::simple_gla<weft::fp16>);
 WEFT_ON_DEVICE(weft::recurrence<weft::gated_delta_policy, float, weft::bf16>);
 
-bool device_there() {
-  try {
-    weft::cuda gpu;
-    return true;
-  } catch (const weft::error&) {
-    return false;
-  }
-}
-
 }  // namespace contract

@@ -59,12 +59,16 @@ struct row {
     return p ? static_cast<R>(p[i]) : R(0);
   }
 
-  // The gates and constants of the head, activated; other members read as 0.
-  __device__ lanes_of<P, R> gates(const P& policy) const {
+  // The gates and constants of the head; other members read as 0.
+  __device__ lanes_of<P, R> raw_gates() const {
     lanes_of<P, R> lane{};
     for_each_member(lane, [&](R& x, auto i) {
       if constexpr (role_at<i>.width == width::one) x = number<i>(0);
     });
+    return lane;
+  }
+  __device__ lanes_of<P, R> gates(const P& policy) const { return activated(policy, raw_gates()); }
+  static __device__ lanes_of<P, R> activated(const P& policy, lanes_of<P, R> lane) {
     if constexpr (has_activate<P>) {
       policy.template activate<R>(lane);
       for_each_member(lane, [&](R& x, auto i) {

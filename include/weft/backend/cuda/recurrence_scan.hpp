@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "executor.hpp"
+#include "recurrence_tensor.hpp"
 #include "recurrence_tokens.hpp"
 #include "sequences.hpp"
 
@@ -19,35 +20,47 @@ __global__ void gather_keys(const __grid_constant__ view<const T, 4> from, T* to
   }
 }
 
-// The device memory of one call, cut from the executor's workspace.
+// What a call finds in the executor's workspace.
+template <class P, class T, class S>
 struct call_memory {
-  arena room;
-  explicit call_memory(std::byte* base = nullptr) : room(base) {}
+  inputs_of<P, T> in;
+  const index* offsets = nullptr;
+  const S* normaliser_start = nullptr;
 
-  template <class P, class T, class S>
-  void prepare(cuda& executor, token_job<P, T, S>& job, const recurrence_extents& x, const recurrent_state<S, device_array>& state,
-               std::span<const index> cu, bool execute) {
+  // `slices` blocks share a head.
+  call_memory(cuda& executor, const recurrence_extents& x, const inputs_of<P, T>& inputs, const recurrent_state<S, device_array>& state, const void* o,
+              std::span<const index> cu, index slices) {
+    arena count;
+    place(count, nullptr, x, inputs, state, o, cu, slices);
+    arena room(executor.workspace(count.used()));
+    place(room, &executor, x, inputs, state, o, cu, slices);
+  }
+
+ private:
+  void place(arena& room, cuda* executor, const recurrence_extents& x, const inputs_of<P, T>& inputs, const recurrent_state<S, device_array>& state, const void* o,
+             std::span<const index> cu, index slices) {
+    in = inputs;
     if (!cu.empty()) {
-      index* const offsets = room.template take<index>(static_cast<index>(cu.size()));
-      if (execute) upload_offsets(executor, cu, offsets);
-      job.offsets = offsets;
+      index* const to = room.template take<index>(static_cast<index>(cu.size()));
+      if (executor) upload_offsets(*executor, cu, to);
+      offsets = to;
     }
     if constexpr (P::axes.normalised) {  // every slice starts from it, the first one stores it
-      S* const start = room.template take<S>(state.normaliser.size());
-      if (execute)
-        check_cuda(cudaMemcpyAsync(start, state.normaliser.data(), state.normaliser.bytes(), cudaMemcpyDeviceToDevice, executor.stream()), "cudaMemcpyAsync");
-      job.normaliser_start = start;
+      S* const to = room.template take<S>(state.normaliser.size());
+      if (executor)
+        check_cuda(cudaMemcpyAsync(to, state.normaliser.data(), state.normaliser.bytes(), cudaMemcpyDeviceToDevice, executor->stream()), "cudaMemcpyAsync");
+      normaliser_start = to;
     }
-    if (x.output_is_key && job.blocks_a_head > 1)  // another slice may still read what this one's output overwrites
-      for_each_member(job.in, [&](auto& v, auto i) {
+    if (x.output_is_key && slices > 1)  // another slice may still read what this one's output overwrites
+      for_each_member(in, [&](auto& v, auto i) {
         constexpr role what = role_of<P, i, T>;
         if constexpr (what.time && what.width == width::key_dim && !what.wide) {
-          if (static_cast<const void*>(v.data) != job.o) return;
-          T* const copy = room.template take<T>(v.size());
-          if (execute)
-            launch("gather_keys", gather_keys<T>, std::min<index>((v.size() + 255) / 256, 8 * executor.multiprocessors()), 256, 0, executor.stream(),
-                   view<const T, 4>(v.data, v.extent, v.stride), copy);
-          v = view<const T, 4>(copy, v.extent);
+          if (static_cast<const void*>(v.data) != o) return;
+          T* const to = room.template take<T>(v.size());
+          if (executor)
+            launch("gather_keys", gather_keys<T>, std::min<index>((v.size() + 255) / 256, 8 * executor->multiprocessors()), 256, 0, executor->stream(),
+                   view<const T, 4>(v.data, v.extent, v.stride), to);
+          v = view<const T, 4>(to, v.extent);
         }
       });
   }
@@ -57,39 +70,43 @@ template <class P, class T, class S>
 void run_tokens(cuda& executor, const recurrence<P, T, S>& mixer, const recurrence_extents& x, const typename recurrence<P, T, S>::inputs& in,
                 recurrent_state<S, device_array>& state, const typename recurrence<P, T, S>::outputs& out, std::span<const index> cu) {
   using R = accumulate_t<T>;
-  if (x.sequences == 0 || x.value_heads == 0 || x.time == 0) return;
-  token_job<P, T, S> job{.in = in,
+  require(x.key_dim <= token_tile<R>::most_keys, errc::unsupported, "cuda: expected a key dim of at most ", token_tile<R>::most_keys, ", got ", x.key_dim);
+  const auto tile = token_tile<R>::for_keys(x.key_dim);
+  const index slices = std::max<index>(P::axes.normalised ? 1 : 0, (x.value_dim + tile.slice() - 1) / tile.slice());
+  const call_memory<P, T, S> memory(executor, x, in, state, out.o.data, cu, slices);
+  token_job<P, T, S> job{.in = memory.in,
                          .policy = mixer.policy,
                          .x = extents_of<R>(x, mixer),
-                         .tile = token_tile<R>::for_keys(x.key_dim),
+                         .tile = tile,
                          .o = out.o.data,
                          .wide = out.o.wide,
                          .o_stride = {out.o.stride[0], out.o.stride[1], out.o.stride[2]},
                          .matrix = state.matrix.data(),
                          .normaliser = state.normaliser.data(),
-                         .normaliser_start = state.normaliser.data(),
-                         .normaliser_eps = static_cast<R>(mixer.normaliser_eps)};
-  require(x.key_dim <= token_tile<R>::most_keys, errc::unsupported, "cuda: expected a key dim of at most ", token_tile<R>::most_keys, ", got ", x.key_dim);
+                         .normaliser_start = memory.normaliser_start,
+                         .normaliser_eps = static_cast<R>(mixer.normaliser_eps),
+                         .offsets = memory.offsets,
+                         .blocks_a_head = slices};
   if constexpr (requires { job.policy.bind(in); }) job.policy.bind(in);
-  const index slices = (x.value_dim + job.tile.slice() - 1) / job.tile.slice();
-  job.blocks_a_head = std::max<index>(P::axes.normalised ? 1 : 0, slices);
-  const index rows = x.time * x.micro;
-  job.tile.staged = static_cast<int>(std::clamp<index>((48 * 1024 / static_cast<index>(sizeof(R)) - job.partials()) / job.stride(), 1, std::min<index>(8, rows)));
-
-  call_memory needed;
-  token_job<P, T, S> unused = job;
-  needed.prepare(executor, unused, x, state, cu, false);
-  call_memory memory(executor.workspace(needed.room.used()));
-  memory.prepare(executor, job, x, state, cu, true);
-  launch("token_scan", token_scan<P, T, S>, x.sequences * x.value_heads * job.blocks_a_head, job.tile.threads(), job.shared_bytes(), executor.stream(), job);
+  const index room = (48 * 1024 / static_cast<index>(sizeof(R)) - job.partials()) / job.stride();
+  job.tile.staged = static_cast<int>(std::clamp<index>(room, 1, std::min<index>(8, x.time * x.micro)));
+  launch("token_scan", token_scan<P, T, S>, x.sequences * x.value_heads * slices, job.tile.threads(), job.shared_bytes(), executor.stream(), job);
 }
 
 }  // namespace device
 
+// The tensor-core schedule where it takes the call, else the token form.
 template <class P, class T, class S>
 void run_scan(cuda& executor, const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in, recurrent_state<S, device_array>& state,
               const typename recurrence<P, T, S>::outputs& out, std::span<const index> cu) {
   const recurrence_extents x = check_recurrence(mixer, in, state, out, cu);
+  if (x.sequences == 0 || x.value_heads == 0 || x.time == 0) return;
+  if constexpr (device::tensor_types<P, T, S>())
+    if (device::tensor_takes<P, T, S>(executor, x, in, out)) {
+      const device::tensor_tuning tuning = device::tensor_tuning_for(executor, x);
+      const device::call_memory<P, T, S> memory(executor, x, in, state, out.o.data, cu, x.value_dim / tuning.slice);
+      return device::run_tensor(executor, mixer, x, tuning, memory.in, state, out, memory.offsets);
+    }
   device::run_tokens(executor, mixer, x, in, state, out, cu);
 }
 
@@ -98,7 +115,7 @@ void run_step(cuda& executor, const recurrence<P, T, S>& mixer, const typename r
               const typename recurrence<P, T, S>::outputs& out) {
   const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
   require(x.time == 1 || x.batch == 0, errc::shape, "step: expected inputs of one token (time 1), got ", x.time);
-  device::run_tokens(executor, mixer, x, in, state, out, {});
+  if (x.sequences > 0 && x.value_heads > 0) device::run_tokens(executor, mixer, x, in, state, out, {});
 }
 
 }  // namespace WEFT_ISA

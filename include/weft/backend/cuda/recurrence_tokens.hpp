@@ -153,8 +153,8 @@ __global__ void __launch_bounds__(token_tile<accumulate_t<T>>::most_threads) tok
   using tile = token_tile<R>;
   constexpr int N = tile::vector, quads = tile::rows / 4;
   const auto& x = job.x;
-  extern __shared__ __align__(16) unsigned char memory[];
-  R* const staged = reinterpret_cast<R*>(memory);
+  extern __shared__ __align__(16) unsigned char token_memory[];
+  R* const staged = reinterpret_cast<R*>(token_memory);
   const int stride = job.stride(), keys = job.tile.keys(), slice = job.tile.slice(), columns = job.tile.columns, groups = job.tile.groups;
   R* const partial = staged + job.tile.staged * stride;
 

@@ -1,0 +1,224 @@
+// The chain warps of the tensor-core engine. Each holds S^T for its rows of value columns and all keys in accumulators; their
+// layout is that of a left operand, so neither the state nor what is computed from it passes through shared memory, and the
+// warps never wait for each other. Per chunk:
+//   R^T = value o v^T - erase o (S^T k^T),  U^T = R^T A^T,  o^T = read o (S^T q^T) + U^T P^T,
+//   S^T <- decay S^T + (write o U)^T k
+#pragma once
+#include "recurrence_tensor_layout.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace device {
+
+template <class P, class T, int K, tensor_tuning X>
+class chain_warp {
+  using L = tensor_layout<P, K, X>;
+  using B = tensor_block<P, T, K, X>;
+  static constexpr int C = X.chunk, steps = K / 16, halves = L::halves, blocks = L::blocks;
+
+ public:
+  __device__ chain_warp(const tensor_job<P, T>& job, const B& block, int warp)
+      : job_(job), b_(block), lane_(static_cast<int>(threadIdx.x % 32)), row_(warp * X.chain_rows) {}
+
+  __device__ void run() {
+    move_state([](float& here, float& there) { here = there; });
+    for (int n = 0; n < b_.chunks; ++n) {
+      b_.wait_prepared(n);
+      fold(n);
+      __syncwarp();
+      if (lane_ == 0) ptx::arrive(b_.folded(n));
+    }
+    move_state([](float& here, float& there) { there = here; });
+  }
+
+ private:
+  template <class F>
+  __device__ void move_state(F&& f) {
+    float* const matrix = job_.matrix + (b_.sequence * job_.x.value_heads + b_.head) * K * job_.x.value_dim + b_.column + row_;
+#pragma unroll
+    for (int m = 0; m < blocks; ++m)
+#pragma unroll
+      for (int j = 0; j < steps; ++j)
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+          for (int x = 0; x < 4; ++x) f(state_[m][j].half[h][x], matrix[(16 * j + block_column(h, x)) * job_.x.value_dim + 16 * m + block_row(x)]);
+  }
+
+  // The numbers of this lane's columns of a block of 16 tokens.
+  struct tokens {
+    float2 half[2];
+    __device__ tokens(const float* of_chunk, int t16) {
+      for (int h = 0; h < 2; ++h) half[h] = *reinterpret_cast<const float2*>(of_chunk + 16 * t16 + block_column(h, 0));
+    }
+    __device__ float at(int h, int x) const { return x % 2 ? half[h].y : half[h].x; }
+  };
+  static __device__ void scale(block& b, const tokens& by) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+#pragma unroll
+      for (int x = 0; x < 4; ++x) b.half[h][x] *= by.at(h, x);
+  }
+
+  // S^T x^T for the chunk's tokens.
+  __device__ void read(const swizzled_tile& x, block (&sum)[blocks][halves]) const {
+#pragma unroll
+    for (int j = 0; j < steps; ++j) {
+      fragment s[blocks];
+#pragma unroll
+      for (int m = 0; m < blocks; ++m) s[m] = state_[m][j].template as_left<T>();
+#pragma unroll
+      for (int t = 0; t < halves; ++t) {
+        const fragment b = right(x, 16 * t, 16 * j);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) sum[m][t].template add_product<T>(s[m], b);
+      }
+    }
+  }
+
+  // Rounds what a warp adds to the state. The error of a token's number is added to a later token's before that is rounded, so
+  // that errors do not add up along keys that are alike; for others they are as they were.
+  struct rounding {
+    float carried[2] = {};
+    __device__ word round(int row, float low, float high) {
+      low += carried[row];
+      const word r = ptx::pack<T>(low, high);
+      const float2 kept = ptx::unpack<T>(r);
+      const float error = (low - kept.x) + (high - kept.y);
+      carried[row] = fabsf(error) < 1e30f ? error : 0.f;  // nothing of infinities and NaN
+      return r;
+    }
+    __device__ fragment round(const block& b) {
+      fragment f;
+      f.w[0] = round(0, b.half[0][0], b.half[0][1]), f.w[1] = round(1, b.half[0][2], b.half[0][3]);
+      f.w[2] = round(0, b.half[1][0], b.half[1][1]), f.w[3] = round(1, b.half[1][2], b.half[1][3]);
+      return f;
+    }
+  };
+
+  __device__ void fold(int n) {
+    const swizzled_tile k = b_.k(n), q = b_.q(n), v = b_.v(n);
+    const chunk_scalars<C>& scalars = b_.scalars(n);
+    fragment written[blocks][halves], update[blocks][halves];  // U as o reads it, and times `write`
+    if constexpr (L::erases) {
+      fragment residual[blocks][halves];
+      block sum[blocks][halves] = {};
+      read(k, sum);
+#pragma unroll
+      for (int t = 0; t < halves; ++t) {
+        const tokens erase(scalars.erase, t), value(scalars.value, t);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) {
+          const fragment raw = left_turned(v, 16 * t, row_ + 16 * m);
+          block r;
+#pragma unroll
+          for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int pair = 0; pair < 2; ++pair) {
+              const float2 x = ptx::unpack<T>(raw.w[2 * h + pair]);
+              r.half[h][2 * pair] = x.x * value.half[h].x - erase.half[h].x * sum[m][t].half[h][2 * pair];
+              r.half[h][2 * pair + 1] = x.y * value.half[h].y - erase.half[h].y * sum[m][t].half[h][2 * pair + 1];
+            }
+          residual[m][t] = r.template as_left<T>();
+        }
+      }
+      const padded_tile inverse = b_.inverse(n);
+      rounding kept[blocks];
+#pragma unroll
+      for (int t = 0; t < halves; ++t) {
+        block u[blocks] = {};
+#pragma unroll
+        for (int s = 0; s <= t; ++s) {
+          const fragment a = right_turned(inverse, 16 * s, 16 * t);
+#pragma unroll
+          for (int m = 0; m < blocks; ++m) u[m].template add_product<T>(residual[m][s], a);
+        }
+        const tokens write(scalars.write, t);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) {
+          written[m][t] = u[m].template as_left<T>();
+          scale(u[m], write);
+          update[m][t] = kept[m].round(u[m]);
+        }
+      }
+    } else {
+      rounding kept[blocks];
+#pragma unroll
+      for (int t = 0; t < halves; ++t) {
+        const tokens write(scalars.write, t);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) {
+          written[m][t] = left_turned(v, 16 * t, row_ + 16 * m);
+          block u;
+#pragma unroll
+          for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int pair = 0; pair < 2; ++pair) {
+              const float2 x = ptx::unpack<T>(written[m][t].w[2 * h + pair]);
+              u.half[h][2 * pair] = x.x, u.half[h][2 * pair + 1] = x.y;
+            }
+          scale(u, write);
+          update[m][t] = kept[m].round(u);
+        }
+      }
+    }
+
+    block o[blocks][halves] = {};
+    read(q, o);
+    const padded_tile pairs = b_.pairs(n);
+#pragma unroll
+    for (int t = 0; t < halves; ++t) {
+      const tokens by(scalars.read, t);
+#pragma unroll
+      for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
+#pragma unroll
+      for (int s = 0; s <= t; ++s) {
+        const fragment p = right(pairs, 16 * t, 16 * s);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) o[m][t].template add_product<T>(written[m][s], p);
+      }
+#pragma unroll
+      for (int m = 0; m < blocks; ++m) store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
+    }
+    if (b_.length(n) < C) store_tail(n);
+
+    const float decay = scalars.decay;
+#pragma unroll
+    for (int j = 0; j < steps; ++j) {
+#pragma unroll
+      for (int m = 0; m < blocks; ++m)
+        if constexpr (L::decays)
+#pragma unroll
+          for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int x = 0; x < 4; ++x) state_[m][j].half[h][x] *= decay;
+#pragma unroll
+      for (int s = 0; s < halves; ++s) {
+        const fragment b = right_turned(k, 16 * s, 16 * j);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) state_[m][j].template add_product<T>(update[m][s], b);
+      }
+    }
+    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
+  }
+
+  // The copy engine would write rows past the sequence's end.
+  __device__ void store_tail(int n) const {
+    __syncwarp();
+    constexpr int units = X.chain_rows / 8;
+    for (int i = lane_; i < b_.length(n) * units; i += 32) {
+      const int r = i / units, u = row_ / 8 + i % units;
+      T* const to = job_.o + b_.batch * job_.o_stride[0] + (b_.begin + n * C + r) * job_.o_stride[1] + b_.head * job_.o_stride[2] + b_.column + 8 * u;
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (b_.v(n).unit(r, u) - b_.base));
+    }
+  }
+
+  const tensor_job<P, T>& job_;
+  const B& b_;
+  int lane_, row_;
+  block state_[blocks][steps];
+};
+
+}  // namespace device
+}  // namespace WEFT_ISA
+}  // namespace weft

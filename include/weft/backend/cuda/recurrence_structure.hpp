@@ -1,0 +1,78 @@
+// What the tensor-core engine must know of a policy's maps before it runs: that q, k, c and z are inputs times numbers of the
+// token. Then its tiles are the inputs as they lie in memory. Found by running the maps at compile time on symbols, so the
+// maps must be constexpr; a policy whose maps are not, or do more to a channel than scale it, takes the portable schedule.
+#pragma once
+#include "../../math/functions.hpp"
+#include "../../recurrence/policy.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace device {
+
+// A number as it depends on its inputs: on gates alone, or as a gate times one member, or otherwise.
+struct symbol {
+  static constexpr int of_gates = -1, other = -2;
+  int member = of_gates;
+
+  constexpr symbol() = default;
+  constexpr explicit symbol(double) {}
+  static constexpr symbol of(int m) {
+    symbol s;
+    s.member = m;
+    return s;
+  }
+  friend constexpr symbol operator-(symbol a) { return a; }
+  friend constexpr symbol operator*(symbol a, symbol b) { return a.member == of_gates ? b : of(b.member == of_gates ? a.member : other); }
+  friend constexpr symbol operator/(symbol a, symbol b) { return b.member == of_gates ? a : of(other); }
+  friend constexpr symbol operator+(symbol a, symbol b) { return of(a.member == b.member ? a.member : other); }
+  friend constexpr symbol operator-(symbol a, symbol b) { return a + b; }
+};
+constexpr symbol opaque(symbol x) { return symbol::of(x.member == symbol::of_gates ? symbol::of_gates : symbol::other); }
+constexpr symbol exp_(symbol x) { return opaque(x); }
+constexpr symbol expm1_(symbol x) { return opaque(x); }
+constexpr symbol log1p_(symbol x) { return opaque(x); }
+constexpr symbol sqrt_(symbol x) { return opaque(x); }
+constexpr symbol where_nonneg_(symbol x, symbol a, symbol b) { return x.member == symbol::of_gates ? a + b : symbol::of(symbol::other); }
+
+// The members that q, k, c and z scale, and whether the decay depends on gates alone.
+struct structure {
+  int q, k, c, z;
+  bool scalar_decay;
+};
+
+template <class P>
+constexpr structure structure_of() {
+  lanes_of<P, symbol> key_lane{}, value_lane{};
+  const auto mark = [](auto& lane, width w) {
+    for_each_member(lane, [&](symbol& s, auto m) {
+      constexpr role r = role_of<P, m>;
+      if (r.width == w) s = symbol::of(static_cast<int>(m));
+    });
+  };
+  mark(key_lane, width::key_dim);
+  mark(value_lane, width::value_dim);
+  const key_terms<symbol> side = P{}.template key_side<symbol>(key_lane);
+  const symbol z = P{}.template write<symbol>(value_lane);
+  return {side.q.member, side.k.member, side.c.member, z.member, side.g.member == symbol::of_gates};
+}
+
+// Options could change the maps, and are not known here.
+template <class P>
+concept transparent = std::is_empty_v<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
+
+// Policies of the engine with one decay a token: no erase, or one along the key.
+template <class P>
+constexpr bool scaled_tiles() {
+  constexpr axes a = P::axes;
+  if constexpr (a.erase == erase::two_writers || a.timing != timing::post || a.read != read::inclusive || a.normalised || a.micro_steps ||
+                a.decay == decay::per_channel || has_output<P> || !transparent<P>) {
+    return false;
+  } else {
+    constexpr structure s = structure_of<P>();
+    return s.q >= 0 && s.k >= 0 && s.z >= 0 && s.scalar_decay && (a.erase == erase::none || s.c == s.k);
+  }
+}
+
+}  // namespace device
+}  // namespace WEFT_ISA
+}  // namespace weft

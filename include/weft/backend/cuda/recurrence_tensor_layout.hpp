@@ -1,0 +1,140 @@
+// The tensor-core engine for gated recurrences with 16-bit activations: its schedule's numbers, its shared memory, and what
+// a launch carries. A block owns one head of one sequence, or a slice of its value columns. Chain warps hold the state in
+// their accumulators, transposed (values x keys), and fold one chunk of tokens after the other; prepare warps run ahead and
+// make what does not depend on the state.
+#pragma once
+#include <ostream>
+
+#include <cuda.h>
+
+#include "recurrence_lanes.hpp"
+#include "recurrence_structure.hpp"
+#include "tile.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace device {
+
+// How a call is cut: what the choice by shape gives, and what a bench prints.
+struct tensor_tuning {
+  int chunk = 32;           // tokens
+  int slice = 128;          // value columns of a block
+  int chain_rows = 32;      // value columns of a chain warp
+  int prepare_groups = 2;   // chunks that are prepared at once
+
+  constexpr int chain_warps() const { return slice / chain_rows; }
+  constexpr int prepare_warps() const { return prepare_groups * chunk / 16; }
+  constexpr int threads() const { return 32 * (chain_warps() + prepare_warps()); }
+  friend std::ostream& operator<<(std::ostream& out, const tensor_tuning& t) {
+    return out << "chunk " << t.chunk << ", slice " << t.slice << ", chain warps " << t.chain_warps() << " of " << t.chain_rows << " rows, prepare groups "
+               << t.prepare_groups;
+  }
+};
+
+template <class P, class T>
+struct tensor_job {
+  inputs_of<P, T> in;
+  P policy;
+  extents<float> x;
+  float* matrix;
+  T* o;
+  index o_stride[3];
+  const index* offsets = nullptr;  // of packed sequences
+};
+
+struct tensor_maps {
+  CUtensorMap q, k, v, o;
+};
+
+// Numbers of the tokens of a chunk, made by the prepare warps for the chain: o and the residual are
+//   R_t = value z_t - erase S^T k_t,   o_t = read S^T q_t + sum_s P_ts U_s,   S <- decay S + sum_s write_s k_s U_s^T.
+template <int C>
+struct chunk_scalars {
+  float erase[C], value[C], read[C], write[C];
+  float decay;
+};
+
+// Byte offsets in shared memory.
+template <class P, int K, tensor_tuning X>
+struct tensor_layout {
+  static constexpr bool erases = P::axes.erase != weft::erase::none, decays = P::axes.decay != weft::decay::none;
+  static constexpr int C = X.chunk, halves = C / 16, groups = X.prepare_groups, blocks = X.chain_rows / 16;
+  static_assert(C == 32, "weft: a chunk is two blocks of 16 tokens: a prepare warp for each, and a lane for each token");
+
+  static constexpr int stages = 2 * groups + 1;  // chunks between their load and the store of their output
+  static constexpr int slots = groups + 1;       // chunks prepared and not yet folded
+  static constexpr int ring = 8;                 // barriers; more than chunks are under way
+  static_assert(stages <= ring);
+
+  static constexpr int key_bytes = C * K * 2, stage_bytes = 2 * key_bytes + C * X.slice * 2;
+  static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
+  static constexpr int slot_bytes = 2 * pair_bytes + (static_cast<int>(sizeof(chunk_scalars<C>)) + 15) / 16 * 16;
+  // Of a prepare warp: G and the writers' factors of all tokens, its diagonal block of T (transposed), that block's inverse.
+  static constexpr int diagonal_stride = 20, inverse_stride = 48;
+  static constexpr int diagonal = 2 * C * 4, inverse = diagonal + 16 * diagonal_stride * 4, warp_bytes = inverse + 16 * inverse_stride;
+  // Of a prepare group: the block of T below the diagonal, and the inverse lengths of q and k.
+  static constexpr int below_bytes = 16 * inverse_stride, lengths = below_bytes + halves * warp_bytes, group_bytes = lengths + 2 * C * 4;
+
+  static constexpr int slot = stages * stage_bytes, scratch = slot + slots * slot_bytes, barriers = scratch + groups * group_bytes;
+  static constexpr int bytes = barriers + 3 * ring * 8;
+};
+
+// A block's place in the work, and its shared memory.
+template <class P, class T, int K, tensor_tuning X>
+struct tensor_block {
+  using L = tensor_layout<P, K, X>;
+  static constexpr int C = X.chunk;
+
+  unsigned char* memory;
+  word base;
+  int head, key_head, column;  // the slice's first value column
+  index sequence, batch, begin;
+  int tokens, chunks;
+
+  __device__ tensor_block(const tensor_job<P, T>& job, unsigned char* shared) : memory(shared), base(ptx::shared_address(shared)) {
+    const int slices = job.x.value_dim / X.slice;
+    const index head_row = blockIdx.x / slices;
+    column = static_cast<int>(blockIdx.x % slices) * X.slice;
+    head = static_cast<int>(head_row % job.x.value_heads);
+    key_head = head / job.x.group;
+    sequence = head_row / job.x.value_heads;
+    batch = job.offsets ? 0 : sequence;
+    begin = job.offsets ? job.offsets[sequence] : 0;
+    tokens = static_cast<int>((job.offsets ? job.offsets[sequence + 1] : job.x.time) - begin);
+    chunks = (tokens + C - 1) / C;
+  }
+  __device__ int length(int n) const { return n == chunks - 1 ? tokens - n * C : C; }
+
+  __device__ swizzled_tile k(int n) const { return {base + static_cast<word>(n % L::stages * L::stage_bytes), C}; }
+  __device__ swizzled_tile q(int n) const { return {k(n).base + L::key_bytes, C}; }
+  __device__ swizzled_tile v(int n) const { return {k(n).base + 2 * L::key_bytes, C}; }
+  // The inverse [s][t] and the read pairs [t][s] of a chunk, and its scalars.
+  __device__ int slot(int n) const { return L::slot + n % L::slots * L::slot_bytes; }
+  __device__ padded_tile inverse(int n) const { return {base + static_cast<word>(slot(n)), L::pair_stride}; }
+  __device__ padded_tile pairs(int n) const { return {base + static_cast<word>(slot(n) + L::pair_bytes), L::pair_stride}; }
+  __device__ chunk_scalars<C>& scalars(int n) const { return *reinterpret_cast<chunk_scalars<C>*>(memory + slot(n) + 2 * L::pair_bytes); }
+
+  // Chunk n has been prepared; folded; loaded. Each ends phase n / ring (or n / stages) of its barrier.
+  __device__ word prepared(int n) const { return base + static_cast<word>(L::barriers + n % L::ring * 8); }
+  __device__ word folded(int n) const { return prepared(n) + L::ring * 8; }
+  __device__ word loaded(int n) const { return base + static_cast<word>(L::barriers + (2 * L::ring + n % L::stages) * 8); }
+  __device__ void wait_prepared(int n) const { ptx::wait(prepared(n), n / L::ring & 1); }
+  __device__ void wait_folded(int n) const { ptx::wait(folded(n), n / L::ring & 1); }
+  __device__ void wait_loaded(int n) const { ptx::wait(loaded(n), n / L::stages & 1); }
+
+  __device__ void init_barriers() const {
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < L::ring; ++i) {
+        ptx::barrier_init(prepared(i), L::halves);
+        ptx::barrier_init(folded(i), X.chain_warps());
+        if (i < L::stages) ptx::barrier_init(loaded(i), 1);
+      }
+      ptx::barrier_init_done();
+    }
+    __syncthreads();
+  }
+};
+
+}  // namespace device
+}  // namespace WEFT_ISA
+}  // namespace weft

@@ -1,0 +1,160 @@
+// The tensor-core schedule against the definition in double, on the same rounded inputs: RMS of the error over RMS of the result.
+#include "tensor.hpp"
+
+#include "../contract/independence.hpp"
+#include "../contract/state.hpp"
+#include "device_subject.hpp"
+
+namespace contract {
+namespace {
+
+template <class M>
+class tensor_subject : public mixer_subject<M, false> {
+ public:
+  tensor_subject(std::string n, M m, int columns = 0) : mixer_subject<M, false>(std::move(m)), slice(columns) { this->name = std::move(n); }
+  index grid(const sizes&) const override { return 32; }
+  void run(verb v, weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, std::span<const index> cu) const override {
+    if (v == verb::literal) return mixer_subject<M, false>::run(v, on, in, s, out, cu);
+    typename M::inputs views;
+    weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
+    typename M::outputs to{};
+    to.o = out.as<weft::view<typename M::storage_type, 4>>();
+    run_tensor_on_device(this->mixer, slice, views, dynamic_cast<state_of<typename M::state_type>&>(s).value, to, cu);
+  }
+  mutable int slice;
+};
+
+double ratio(const std::vector<double>& got, const std::vector<double>& exact) {
+  double wrong = 0, right = 0;
+  for (std::size_t i = 0; i < exact.size(); ++i) wrong += (got[i] - exact[i]) * (got[i] - exact[i]), right += exact[i] * exact[i];
+  return right > 0 ? std::sqrt(wrong / right) : std::sqrt(wrong);
+}
+
+struct example {
+  std::string name;
+  sizes s;
+  keys key = keys::normalised;
+  double low = -0.3, high = 0;    // decays
+  double beta_low = 0, beta_high = 1;
+  double differ = 0;              // keys that are alike, but for so much
+  double rare = 0;                // a decay of now and then
+};
+
+problem problem_of(const subject& m, const example& e, dice& d) {
+  problem p = random_problem(m, e.s, {e.key, gates::mild, betas::random}, d);
+  for (field& f : p.fields) {
+    f.null = false;
+    if (f.info.name == "g" || f.info.name == "input 4")
+      for (double& x : f.values) x = e.rare != 0 && d.one_in(20) ? e.rare : d.uniform(e.low, e.high);
+    if (f.info.name == "beta" || f.info.name == "input 5")
+      for (double& x : f.values) x = d.uniform(e.beta_low, e.beta_high);
+    if ((f.info.name == "k" || f.info.name == "input 2") && e.differ > 0)
+      for (double& x : f.values) x += e.differ * d.normal();
+    f.round();
+  }
+  return p;
+}
+
+std::vector<example> examples(bool erases) {
+  const auto of = [](index batch, index time, index heads, index group, index k, index v) {
+    sizes s;
+    s.batch = batch, s.time = time, s.heads = heads, s.group = group, s.key_dim = k, s.value_dim = v;
+    return s;
+  };
+  const double inf = std::numeric_limits<double>::infinity();
+  std::vector<example> all;
+  for (const index t : {16, 31, 32, 33, 64, 97, 203}) all.push_back({"T " + std::to_string(t), of(1, t, 2, 1, 128, 128)});
+  all.push_back({"64 x 64", of(2, 100, 3, 1, 64, 64)});
+  all.push_back({"64 x 128", of(2, 100, 2, 1, 64, 128)});
+  all.push_back({"128 x 64", of(2, 100, 2, 1, 128, 64)});
+  all.push_back({"grouped heads", of(2, 75, 2, 3, 128, 128)});
+  all.push_back({"decays of -30", of(1, 203, 2, 1, 128, 128), keys::normalised, -0.3, 0, 0, 1, 0, -30});
+  all.push_back({"decays of minus infinity", of(1, 203, 2, 1, 128, 128), keys::normalised, -0.3, 0, 0, 1, 0, -inf});
+  all.push_back({"decays from -5", of(1, 203, 2, 1, 128, 128), keys::normalised, -5, 0});
+  all.push_back({"decays from -60", of(1, 203, 2, 1, 128, 128), keys::normalised, -60, 0});
+  if (erases) {
+    all.push_back({"one key", of(1, 200, 2, 1, 128, 128), keys::repeated, -0.01, 0, 0.95, 1});
+    all.push_back({"nearly one key", of(1, 200, 2, 1, 128, 128), keys::repeated, -0.01, 0, 0.95, 1, 0.02});
+    all.push_back({"one key, no decay", of(1, 333, 2, 1, 128, 128), keys::repeated, -0.001, 0, 0.999, 1});
+  }
+  example packed{"packed", of(1, 190, 2, 1, 128, 128)};
+  packed.s.cu = {0, 5, 5, 37, 69, 133, 190};
+  all.push_back(packed);
+  return all;
+}
+
+template <class M>
+void holds(const std::string& name, const M& mixer, bool erases) {
+  unsigned seed = 1;
+  for (const example& e : examples(erases))
+    for (const int slice : {64, 128}) {
+      if (slice > e.s.value_dim || (e.s.key_dim == 64 && slice == 128)) continue;
+      tensor_subject<M> m(name, mixer, slice);
+      dice d(seed++);
+      const problem p = problem_of(m, e, d);
+      const auto start = random_state(m, p, start::random, d);
+      const auto reference = m.wide();
+      const outcome exact = run(*reference, retyped(p, *reference), *converted(*start, reference->state(p.s)), {.verb = verb::literal});
+      const outcome got = run(m, p, *start);
+      const double o = ratio(got.o, exact.o), s = ratio(got.state->values(), exact.state->values());
+      CAPTURE(name, e.name, slice, o, s);
+      if (std::getenv("WEFT_SHOW")) std::printf("%-16s %-26s %3d  o %.2e  state %.2e\n", name.c_str(), e.name.c_str(), slice, o, s);
+      CHECK(o <= 0.005);
+      CHECK(s <= 0.005);
+    }
+}
+
+TEST_CASE("the tensor-core schedule computes the definition") {
+  holds<weft::gated_delta_rule<weft::bf16>>("gated_delta", {}, true);
+  holds<weft::gated_delta_rule<weft::bf16>>("gated_delta unit", {.qk_l2norm = true}, true);
+  holds<weft::delta_rule<weft::fp16>>("delta fp16", {}, true);
+  holds<weft::simple_gla<weft::bf16>>("simple_gla", {}, false);
+  holds<weft::recurrence<clear_leaky_delta, weft::bf16>>("a policy of a user", {}, true);
+}
+
+TEST_CASE("the tensor-core schedule's splits on its grid, and its batches, have the same bits") {
+  const tensor_subject<weft::gated_delta_rule<weft::bf16>> m("gated_delta", {}, 64);
+  dice d(5);
+  example e{"", {}};
+  e.s.batch = 3, e.s.time = 150, e.s.heads = 2, e.s.key_dim = e.s.value_dim = 64;
+  const problem p = problem_of(m, e, d);
+  const auto start = random_state(m, p, start::random, d);
+  const outcome whole = run(m, p, *start);
+  CHECK(run(m, p, *start) == whole);
+  CHECK(run(m, p, *start, {.cuts = {32, 128}}) == whole);
+  // Rows by themselves.
+  const std::size_t row = whole.o.size() / 3;
+  for (std::size_t b = 0; b < 3; ++b) {
+    problem one = p;
+    one.s.batch = 1;
+    for (field& f : one.fields) {
+      const auto n = static_cast<index>(f.values.size()) / 3, at = static_cast<index>(b) * n;
+      f.extent[0] = 1;
+      f.values = {f.values.begin() + at, f.values.begin() + at + n};
+    }
+    const outcome alone = run(m, one, *start->gather({static_cast<index>(b)}));
+    CHECK(std::equal(alone.o.begin(), alone.o.end(), whole.o.begin() + static_cast<index>(b * row)));
+  }
+}
+
+TEST_CASE("the tensor-core schedule's output may lie on q or v") {
+  for (const int slice : {64, 128}) {
+    const tensor_subject<weft::gated_delta_rule<weft::bf16>> m("gated_delta", {}, slice);
+    dice d(6);
+    example e{"", {}};
+    e.s.batch = 2, e.s.time = 333, e.s.heads = 3, e.s.key_dim = e.s.value_dim = 128;
+    const problem p = problem_of(m, e, d);
+    const auto start = random_state(m, p, start::random, d);
+    const outcome apart = run(m, p, *start);
+    for (const std::size_t i : {0, 1, 2}) {
+      arguments a = arrange(p, layout::contiguous, d);
+      weft::cpu cpu;
+      auto state = start->copy();
+      m.run(verb::scan, cpu, a.in, *state, a.in[i], {});
+      CHECK(outcome{a.in[i].get(), std::move(state)} == apart);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace contract
