@@ -56,7 +56,7 @@ WEFT_HD WEFT_INLINE constexpr auto tie_members(S& s) {
 template <class S, class F>
 WEFT_HD WEFT_INLINE constexpr void for_each_member(S& s, F&& f) {
   auto members = tie_members(s);
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
     (f(std::get<I>(members), std::integral_constant<std::size_t, I>{}), ...);
   }(std::make_index_sequence<member_count<S>>{});
 }

@@ -23,6 +23,7 @@ class policy_gradients : public policy_source<P, T, S> {
   using M = recurrence<P, T, S>;
   using R = accumulate_t<T>;
   using V = simd<R>;
+  using D = dual<V>;
   using base::extents_, base::in_, base::policy_, base::scale_, base::unit_;
   static constexpr axes A = P::axes;
   static constexpr int W = V::width;
@@ -54,39 +55,22 @@ class policy_gradients : public policy_source<P, T, S> {
   }
 
  private:
-  // The inputs that a map sees: those of its width and the gates. Their numbers as variables of the derivative.
-  template <width Width>
-  static constexpr std::array<int, inputs> variables() {
-    std::array<int, inputs> at{};
-    int n = 0;
-    [&]<std::size_t... I>(std::index_sequence<I...>) { ((at[I] = role_at<I>.width == Width || is_gate_at<I> ? n++ : -1), ...); }(all);
-    return at;
-  }
-  template <width Width>
-  static constexpr std::size_t variable_count() {
-    std::size_t n = 0;
-    for (const int v : variables<Width>()) n += v >= 0;
-    return n;
-  }
-  template <width Width, std::size_t Extra = 0>
-  using dual_of = dual<V, variable_count<Width>() + Extra>;
+  // Whether a map over channels of this width sees input I; gates are seen by all.
+  template <width Width, std::size_t I>
+  static constexpr bool sees = role_at<I>.width == Width || is_gate_at<I>;
 
-  template <width Width, class D>
-  WEFT_INLINE static lanes_of<P, D> as_variables(const lanes_of<P, V>& lane) {
-    lanes_of<P, D> out{};
-    auto numbers = tie_members(lane);
-    for_each_member(out, [&](D& y, auto i) __attribute__((always_inline)) {
-      constexpr int at = variables<Width>()[i];
-      if constexpr (at >= 0) y = D::variable(std::get<i>(numbers), static_cast<std::size_t>(at));
-      else y = D(std::get<i>(numbers));
-    });
-    return out;
+  // The numbers of a lane as constants, but input I as the variable.
+  template <std::size_t I>
+  WEFT_INLINE static lanes_of<P, D> by_input(const lanes_of<P, V>& lane) {
+    return [&]<std::size_t... M>(std::index_sequence<M...>) __attribute__((always_inline)) {
+      const auto numbers = tie_members(lane);
+      return lanes_of<P, D>{D(std::get<M>(numbers), V(R(M == I ? 1 : 0)), M == I)...};
+    }(all);
   }
 
   // sum += by * derivative, where there is one.
-  template <class D>
-  WEFT_INLINE static void add(V& sum, V by, const D& x, std::size_t i) {
-    if (x.live[i]) sum = fma(by, x.d[i], sum);
+  WEFT_INLINE static void add(V& sum, V by, const D& x) {
+    if (x.live) sum = fma(by, x.d, sum);
   }
 
   template <std::size_t I>
@@ -113,6 +97,7 @@ class policy_gradients : public policy_source<P, T, S> {
 
   [[gnu::noinline]] void load_cotangents(const chunk<R>& c, const record_views<R>& record, const row_place& at, int n, R* errors, index ld) const {
     [[maybe_unused]] const index padded = (c.tokens + W - 1) / W * W;
+    const P& policy = policy_;
     const index value_dim = extents_.value_dim;
     std::fill(errors + n * ld, errors + c.tokens * ld, R(0));
     visit_cotangent([&](const auto& o) {
@@ -132,12 +117,9 @@ class policy_gradients : public policy_source<P, T, S> {
           if constexpr (records_reads<P>) {
             const V read = V(share) * (whole() ? V::load(y + j) : weft::load(y + j, count));
             if constexpr (has_output<P>) {
-              using D = dual<V, 1>;
-              lanes_of<P, D> lane{};
-              auto numbers = this->template lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, j, count, all);
-              for_each_member(lane, [&](D& to, auto i) __attribute__((always_inline)) { to = D(std::get<i>(tie_members(numbers))); });
-              const D out = policy_.template output<D>(lane, D::variable(read, 0));
-              x = out.live[0] ? x * out.d[0] : V(R(0));
+              const auto lane = this->template lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, j, count, all);
+              const D out = policy.template output<D>(by_input<inputs>(lane), D::variable(read));
+              x = out.live ? x * out.d : V(R(0));
             }
             if constexpr (A.normalised) product = fma(x, read, product);
           }
@@ -177,8 +159,7 @@ class policy_gradients : public policy_source<P, T, S> {
 
   // Gradients by the inputs of key width, of one row; those by gates are added to `sums`.
   WEFT_INLINE void pull_keys(const chunk<R>& c, const chunk_gradients<R>& d, const auto& rows, const row_place& at, int t, index padded, V (&sums)[inputs]) const {
-    using D = dual_of<width::key_dim>;
-    constexpr auto variable = variables<width::key_dim>();
+    const P& policy = policy_;
     const index keys = c.keys, key_dim = extents_.key_dim, q = (traits::erases ? c.tokens : 0) * keys, row = t * keys;
     R inverse[inputs];
     [&]<std::size_t... I>(std::index_sequence<I...>) { ((inverse[I] = this->template inverse_length<I>(std::get<I>(rows))), ...); }(all);
@@ -188,31 +169,31 @@ class policy_gradients : public policy_source<P, T, S> {
     for (V& x : along) x = V(R(0));
     const auto one = [&](index i, index count, auto whole) __attribute__((always_inline)) {
       const auto lane = this->template lanes_at<width::key_dim, decltype(whole)::value>(c.gates + t, padded, rows, inverse, i, count, all);
-      const auto term = policy_.template key_side<D>(as_variables<width::key_dim, D>(lane));
       V by_q = V::load(d.readers + q + row + i), by_k = V::load(d.writers + row + i), by_c(R(0)), by_p(R(0)), by_g(R(0)), by_u(R(0));
       if constexpr (traits::erases) by_c = V::load(d.readers + row + i);
       if constexpr (traits::writers == 2) by_p = V::load(d.writers + c.tokens * keys + row + i);
       if constexpr (traits::channel)
         if (decays) by_g = V::load(d.decay + row + i);
       if constexpr (traits::exclusive) {
-        const V bonus(d.bonus[t]), qs = term.q.v * scale;
-        by_q = fma(bonus * term.u.v, term.k.v, by_q);
-        by_k = fma(bonus * term.u.v, qs, by_k);
-        by_u = bonus * qs * term.k.v;
+        const auto term = policy.template key_side<V>(lane);
+        const V bonus(d.bonus[t]), qs = term.q * scale;
+        by_q = fma(bonus * term.u, term.k, by_q);
+        by_k = fma(bonus * term.u, qs, by_k);
+        by_u = bonus * qs * term.k;
       }
       by_q *= scale;
       auto numbers = tie_members(lane);
       [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
         ([&]() __attribute__((always_inline)) {
-          if constexpr (variable[I] >= 0) {
-            constexpr auto v = static_cast<std::size_t>(variable[I]);
+          if constexpr (sees<width::key_dim, I>) {
+            const auto term = policy.template key_side<D>(by_input<I>(lane));
             V sum(R(0));
-            add(sum, by_q, term.q, v);
-            add(sum, by_k, term.k, v);
-            if constexpr (traits::erases) add(sum, by_c, term.c, v);
-            if constexpr (traits::writers == 2) add(sum, by_p, term.p, v);
-            if constexpr (traits::channel) add(sum, by_g, term.g, v);
-            if constexpr (traits::exclusive) add(sum, by_u, term.u, v);
+            add(sum, by_q, term.q);
+            add(sum, by_k, term.k);
+            if constexpr (traits::erases) add(sum, by_c, term.c);
+            if constexpr (traits::writers == 2) add(sum, by_p, term.p);
+            if constexpr (traits::channel) add(sum, by_g, term.g);
+            if constexpr (traits::exclusive) add(sum, by_u, term.u);
             if constexpr (is_gate_at<I>) {
               sums[I] += whole() ? sum : first_lanes(sum, count);
             } else if constexpr (base::template is_unit<I>) {
@@ -259,33 +240,29 @@ class policy_gradients : public policy_source<P, T, S> {
   // The same by the inputs of value width, through write() and the output hook.
   WEFT_INLINE void pull_values(const chunk<R>& c, const chunk_gradients<R>& d, const record_views<R>& record, const auto& rows, const row_place& at, int t,
                                index padded, V (&sums)[inputs]) const {
-    using D = dual_of<width::value_dim>;
-    constexpr auto variable = variables<width::value_dim>();
+    const P& policy = policy_;
     const index value_dim = extents_.value_dim;
     visit_cotangent([&](const auto& o) __attribute__((always_inline)) {
       [[maybe_unused]] const bool hooked = has_output<P> && !o.null() && reads(at.row);
       const auto one = [&](index j, index count, auto whole) __attribute__((always_inline)) {
-        const auto lane = as_variables<width::value_dim, D>(
-            this->template lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, j, count, all));
-        const D z = policy_.template write<D>(lane);
+        const auto lane = this->template lanes_at<width::value_dim, decltype(whole)::value>(c.gates + t, padded, rows, nullptr, j, count, all);
         const V by_z = V::load(d.z + t * c.columns + j);
-        D out{};
-        V by_out(R(0));
+        V by_out(R(0)), read(R(0));
         if constexpr (has_output<P>)
           if (hooked) {
             const auto* const p = o.data + at.b * o.stride[0] + token_of(at.row) * o.stride[1] + at.h * o.stride[2] + j;
             const R* const y = &record.reads(at.b, at.row, at.h, j);
-            const R share = A.normalised ? R(1) / record.denominators(at.b, at.row, at.h) : R(1);
             by_out = whole() ? weft::load(p) : weft::load(p, count);
-            out = policy_.template output<D>(lane, D(V(share) * (whole() ? V::load(y) : weft::load(y, count))));
+            read = whole() ? V::load(y) : weft::load(y, count);
+            if constexpr (A.normalised) read *= V(R(1) / record.denominators(at.b, at.row, at.h));
           }
         [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
           ([&]() __attribute__((always_inline)) {
-            if constexpr (variable[I] >= 0) {
-              constexpr auto v = static_cast<std::size_t>(variable[I]);
+            if constexpr (sees<width::value_dim, I>) {
+              const auto variable = by_input<I>(lane);
               V sum(R(0));
-              add(sum, by_z, z, v);
-              if constexpr (has_output<P>) add(sum, by_out, out, v);
+              add(sum, by_z, policy.template write<D>(variable));
+              if constexpr (has_output<P>) add(sum, by_out, policy.template output<D>(variable, D(read)));
               if constexpr (is_gate_at<I>) sums[I] += whole() ? sum : first_lanes(sum, count);
               else put<I>(at, j, sum, count);
             }
@@ -300,49 +277,39 @@ class policy_gradients : public policy_source<P, T, S> {
 
   // From activated gates, and a scalar decay, to the raw ones: vectors over tokens.
   void pull_gates(const chunk_gradients<R>& d, row_place at, int n, const R (&by_gate)[inputs][vjp_tile<R>().tokens + W]) const {
-    using D = dual_of<width::one>;
+    const P& policy = policy_;
     const index first = at.row;
     for (int t0 = 0; t0 < n; t0 += W) {
-      lanes_of<P, D> lane{};
-      for_each_member(lane, [&](D& x, auto m) {
-        x = D(V(R(0)));
-        if constexpr (is_gate_at<m>) {
-          R raw[W] = {};
-          for (int t = t0; t < std::min(n, t0 + W); ++t)
-            if (const auto* p = this->template row_of<m>(at.b, at.h, first + t)) raw[t - t0] = static_cast<R>(*p);
-          x = D::variable(V::load(raw), static_cast<std::size_t>(variables<width::one>()[m]));
-        }
+      const int count = std::min(n - t0, W);
+      lanes_of<P, V> raw{};
+      for_each_member(raw, [&](V& x, auto m) {
+        R lanes[W] = {};
+        if constexpr (is_gate_at<m>)
+          for (int t = 0; t < count; ++t)
+            if (const auto* p = this->template row_of<m>(at.b, at.h, first + t0 + t)) lanes[t] = static_cast<R>(*p);
+        x = V::load(lanes);
       });
-      if constexpr (has_activate<P>) {
-        lanes_of<P, D> ready = lane;
-        policy_.template activate<D>(ready);
-        auto numbers = tie_members(lane);
-        for_each_member(ready, [&](const D& x, auto m) {
-          if constexpr (is_gate_at<m>) std::get<m>(numbers) = x;
-        });
-      }
-      D decay{};
       V by_decay(R(0));
       if constexpr (traits::scalar) {
-        decay = policy_.template key_side<D>(lane).g;
         R lanes[W] = {};
-        for (int t = t0; t < std::min(n, t0 + W); ++t)
-          if (!A.micro_steps || (first + t) % extents_.micro == 0) lanes[t - t0] = d.decay[t];
+        for (int t = 0; t < count; ++t)
+          if (!A.micro_steps || (first + t0 + t) % extents_.micro == 0) lanes[t] = d.decay[t0 + t];
         by_decay = V::load(lanes);
       }
-      for_each_member(lane, [&](const D&, auto m) {
+      for_each_member(raw, [&](const V&, auto m) {
         if constexpr (is_gate_at<m>) {
-          constexpr auto v = static_cast<std::size_t>(variables<width::one>()[m]);
+          auto gates = by_input<m>(raw);
+          if constexpr (has_activate<P>) policy.template activate<D>(gates);
           V sum(R(0));
-          for_each_member(lane, [&](const D& gate, auto g) {
-            if constexpr (is_gate_at<g>) add(sum, V::load(by_gate[g] + t0), gate, v);
+          for_each_member(gates, [&](const D& gate, auto g) {
+            if constexpr (is_gate_at<g>) add(sum, V::load(by_gate[g] + t0), gate);
           });
-          if constexpr (traits::scalar) add(sum, by_decay, decay, v);
+          if constexpr (traits::scalar) add(sum, by_decay, policy.template key_side<D>(gates).g);
           R lanes[W];
           sum.store(lanes);
-          for (int t = t0; t < std::min(n, t0 + W); ++t) {
-            at.row = first + t;
-            put_number<m>(at, lanes[t - t0]);
+          for (int t = 0; t < count; ++t) {
+            at.row = first + t0 + t;
+            put_number<m>(at, lanes[t]);
           }
         }
       });
