@@ -1,8 +1,8 @@
 // What papers wrap around a mixer: short convolution, norms, rotary positions.
 #include <weft/core/executor.hpp>
-#include <weft/layer/norm.hpp>
-#include <weft/layer/rotary.hpp>
-#include <weft/layer/short_conv.hpp>
+#include <weft/layer/norm_vjp.hpp>
+#include <weft/layer/rotary_vjp.hpp>
+#include <weft/layer/short_conv_vjp.hpp>
 
 #include <cmath>
 
@@ -25,6 +25,14 @@ void warn_of_nan(std::string_view name, const weft::array<T, Rank>& a, results& 
     }
 }
 
+// The gradient of o among the tensors, in the computing type; zeros where it is absent.
+template <class T, int Rank>
+weft::array<weft::accumulate_t<T>, Rank> cotangent_of_o(const call& c, const weft::array<T, Rank>& like) {
+  auto d_o = c.in.array<weft::accumulate_t<T>, Rank>("do", true);
+  if (d_o.null()) d_o = weft::array<weft::accumulate_t<T>, Rank>(like.extent());
+  return d_o;
+}
+
 results short_conv(const call& c) {
   return with_storage(c, "x", [&](auto t) {
     using T = typename decltype(t)::type;
@@ -45,9 +53,26 @@ results short_conv(const call& c) {
       return typename weft::short_conv<T>::outputs{.o = o.view().slice(1, first, count)};
     };
     require(weight.extent(0) == channels, errc::shape, "weight: expected ", channels, " channels as in x, got ", weight.extent(0));
-    feed(c, mixer, state, time, cu, inputs, outputs);
-
     results r;
+    if (c.gradients) {
+      const auto d_o = cotangent_of_o(c, x);
+      typename weft::short_conv<T>::state_gradient d_state{weft::array<real, 3>(state.inputs.extent())};
+      c.in.replace("dht", d_state.inputs);
+      weft::array<real, 3> dx(x.extent());
+      weft::array<real, 2> dweight(weight.extent());
+      weft::array<real, 1> dbias(bias.extent());
+      weft::tape tape;
+      weft::scan(c.cpu, mixer, inputs(0, time), state, outputs(0, time), tape, cu);
+      typename weft::short_conv<T>::gradients d_in{.x = dx, .weight = dweight};
+      if (!bias.null()) d_in.bias = dbias.view();
+      weft::vjp(c.cpu, mixer, inputs(0, time), tape, {.o = d_o}, d_state, d_in);
+      r.outputs.emplace("dx", to_result(dx));
+      r.outputs.emplace("dweight", to_result(dweight));
+      if (!bias.null()) r.outputs.emplace("dbias", to_result(dbias));
+      r.outputs.emplace("dh0", to_result(d_state.inputs));
+    } else {
+      feed(c, mixer, state, time, cu, inputs, outputs);
+    }
     warn_of_nan("x", x, r);
     warn_of_nan("weight", weight, r);
     weft::array<real, 3> ht(state.inputs.extent());
@@ -72,6 +97,16 @@ results rms_norm_gated(const call& c) {
     weft::array<weft::accumulate_t<T>, 4> o(x.extent());
     weft::rms_norm_gated<T>(c.cpu, x.view(), z.view(), weight.view(), o, options);
     results r;
+    if (c.gradients) {
+      weft::array<weft::accumulate_t<T>, 4> dx(x.extent()), dz;
+      if (!z.null()) dz = dx;
+      weft::array<weft::accumulate_t<T>, 1> dweight(weight.extent());
+      weft::rms_norm_gated_vjp<T>(c.cpu, x.view(), z.view(), weight.view(), cotangent_of_o(c, x), dx, dz, dweight,
+                                  options);
+      r.outputs.emplace("dx", to_result(dx));
+      r.outputs.emplace("dweight", to_result(dweight));
+      if (!z.null()) r.outputs.emplace("dz", to_result(dz));
+    }
     warn_of_nan("x", x, r);
     warn_of_nan("z", z, r);
     r.outputs.emplace("o", to_result(o));
@@ -84,8 +119,14 @@ results l2norm(const call& c) {
     using T = typename decltype(t)::type;
     const auto x = c.in.array<T, 4>("x");
     weft::array<weft::accumulate_t<T>, 4> o(x.extent());
-    weft::l2_norm<T>(c.cpu, x.view(), o, c.options.at_least("eps", 0.0, 1e-6));
+    const double eps = c.options.at_least("eps", 0.0, 1e-6);
+    weft::l2_norm<T>(c.cpu, x.view(), o, eps);
     results r;
+    if (c.gradients) {
+      weft::array<weft::accumulate_t<T>, 4> dx(x.extent());
+      weft::l2_norm_vjp<T>(c.cpu, x.view(), cotangent_of_o(c, x), dx, eps);
+      r.outputs.emplace("dx", to_result(dx));
+    }
     warn_of_nan("x", x, r);
     r.outputs.emplace("o", to_result(o));
     return r;
@@ -107,8 +148,14 @@ results rotary(const call& c) {
     weft::array<real, 4> o(x.extent());
     const weft::view<const std::int64_t, 2> rows(positions.data(), {1, time});
     weft::rotary_angles<real>(c.cpu, rows, weft::rotary_frequencies(dim, base), cos.view(), sin.view());
-    weft::rotary<T>(c.cpu, x.view(), cos.view(), sin.view(), o, c.options.flag("interleaved", false));
+    const bool interleaved = c.options.flag("interleaved", false);
+    weft::rotary<T>(c.cpu, x.view(), cos.view(), sin.view(), o, interleaved);
     results r;
+    if (c.gradients) {
+      weft::array<real, 4> dx(x.extent());
+      weft::rotary_vjp<real>(c.cpu, cotangent_of_o(c, x), cos.view(), sin.view(), dx, interleaved);
+      r.outputs.emplace("dx", to_result(dx));
+    }
     warn_of_nan("x", x, r);
     r.outputs.emplace("o", to_result(o));
     for (auto [name, table] : {std::pair{"cos", &cos}, std::pair{"sin", &sin}}) {
@@ -124,14 +171,15 @@ results rotary(const call& c) {
 
 std::vector<op> layer_operators() {
   return {
-      {.name = "short_conv", .main_input = "x", .options = {"activation"}, .run = short_conv},
+      {.name = "short_conv", .main_input = "x", .options = {"activation"}, .has_gradients = true, .run = short_conv},
       {.name = "rms_norm_gated",
        .main_input = "x",
        .options = {"activation", "norm_before_gate", "group_size", "eps"},
        .has_state = false,
+       .has_gradients = true,
        .run = rms_norm_gated},
-      {.name = "l2norm", .main_input = "x", .options = {"eps"}, .has_state = false, .run = l2norm},
-      {.name = "rotary", .main_input = "x", .options = {"rotary_dim", "base", "interleaved"}, .has_state = false, .run = rotary},
+      {.name = "l2norm", .main_input = "x", .options = {"eps"}, .has_state = false, .has_gradients = true, .run = l2norm},
+      {.name = "rotary", .main_input = "x", .options = {"rotary_dim", "base", "interleaved"}, .has_state = false, .has_gradients = true, .run = rotary},
   };
 }
 
