@@ -45,13 +45,13 @@ struct attention {
     view<real, 3> lse{};              // [B, T, HQ], optional: natural logarithm of the denominator, sink included
   };
   struct cotangents {
-    cotangent<T, 4> o;                // [B, T, HQ, V]
+    cotangent<T, 4> o{};              // [B, T, HQ, V]
     cotangent<real, 3> lse{};         // [B, T, HQ]
   };
   struct gradients {
-    gradient<roles::query, T> q;      // as the inputs
-    gradient<roles::key, T> k;
-    gradient<roles::read_value, T> v;
+    gradient<roles::query, T> q{};    // as the inputs
+    gradient<roles::key, T> k{};
+    gradient<roles::read_value, T> v{};
     gradient<roles::head, real> sink{};
   };
   using state_gradient = cache_gradient<real>;

@@ -51,6 +51,7 @@ struct dense {
   }
   retained_keys retained() const { return {}; }
   void check() const {}
+  bool operator==(const dense&) const = default;
 };
 
 // The `window` latest keys, the query's own included, and always the `kept` first ones of the stream.
@@ -74,6 +75,7 @@ struct window {
     if (window < 0) throw error(errc::value, "weft: window: expected 0 (none) or a number of keys, got " + std::to_string(window));
     if (kept < 0) throw error(errc::value, "weft: kept: expected 0 or a number of first tokens, got " + std::to_string(kept));
   }
+  bool operator==(const struct window&) const = default;
 };
 
 }  // namespace v1
