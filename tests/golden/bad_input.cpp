@@ -57,6 +57,11 @@ request window_attention() {
 request product() {
   return request("gated_delta_product").put("q", {1, 3, 2, 3}).put("k", {1, 6, 2, 3}).put("v", {1, 6, 2, 2}).put("beta", {1, 6, 2}).with(R"({"micro_steps": 2})");
 }
+// L = 4; two heads share q and k.
+request rat() {
+  return request("rat").put("q", {1, 6, 1, 4}).put("k", {1, 6, 1, 4}).put("v", {1, 6, 2, 4}).put("g", {1, 6, 2, 4}).with(R"({"chunk_size": 4})");
+}
+request aaren() { return request("aaren").put("q", {2, 3}).put("k", {1, 6, 2, 3}).put("v", {1, 6, 2, 5}); }
 request convolution() { return request("short_conv").put("x", {1, 6, 4}).put("weight", {4, 3}); }
 request norm() { return request("rms_norm_gated").put("x", {1, 6, 2, 8}).put("weight", {8}); }
 request turn() { return request("rotary").put("x", {1, 6, 2, 8}).put("positions", {6}, weft::dtype::i64); }
@@ -94,7 +99,7 @@ void refuses(const request& r, errc code, const std::string& thing) {
 }  // namespace
 
 TEST_CASE("requests to be spoilt are good") {
-  for (const auto& good : {gated_delta(), window_attention(), product(), convolution()})
+  for (const auto& good : {gated_delta(), window_attention(), product(), convolution(), rat(), aaren()})
     for (const ops::mode how : {ops::mode::scan, ops::mode::literal, ops::mode::step, ops::mode::split}) CHECK(good.run(how).outputs.contains("o"));
   CHECK(norm().run().outputs.contains("o"));
   CHECK(turn().run().outputs.contains("cos"));
@@ -120,6 +125,24 @@ TEST_CASE("tensors that are missing or have wrong shapes are named") {
   refuses(norm().put("weight", {7}), errc::shape, "weight:");
   refuses(norm().with(R"({"activation": "silu"})"), errc::missing, "z:");
   refuses(turn().put("positions", {5}, weft::dtype::i64), errc::shape, "positions:");
+}
+
+TEST_CASE("chunks, heads and states that do not fit are named") {
+  refuses(rat().with(R"({"chunk_size": 0})"), errc::value, "chunk_size: expected an integer from 1");
+  refuses(rat().with(R"({"rope_base": -1})"), errc::value, "rope_base: expected at least 0");
+  refuses(rat().put("q", {1, 6, 3, 4}).put("k", {1, 6, 3, 4}), errc::heads, "q: expected a head count that divides 2 value heads, got 3");
+  refuses(rat().put("k", {1, 6, 2, 4}), errc::shape, "k: expected [1, 6, 1, 4], got [1, 6, 2, 4]");
+  refuses(rat().put("g", {1, 6, 2}), errc::shape, "\"g\": expected 4 dimensions");
+  refuses(rat().put("v", {1, 6, 2, 3}), errc::shape, "v: expected [1, 6, 2, 4]");
+  refuses(rat().with(R"({"chunk_size": 4, "t0": 6})"), errc::missing, "h0_k, h0_v");
+  refuses(rat().with(R"({"chunk_size": 4, "t0": 4})"), errc::missing, "cache_k");
+  refuses(rat().with(R"({"chunk_size": 4, "t0": 4})").put("cache_k", {1, 2, 2, 4}), errc::shape, "cache_k: expected [1, 1, 2, 4], got [1, 2, 2, 4]");
+  refuses(rat().put("h0_k", {1, 2, 3}), errc::shape, "h0_k: expected [1, 2, 4], got [1, 2, 3]");
+  refuses(rat().with(R"({"chunk_size": 4, "t0": 4})").offsets({0, 6}), errc::value, "t0: expected 0 for packed sequences");
+  refuses(aaren().put("q", {3, 3}), errc::shape, "q: expected [2, 3], got [3, 3]");
+  refuses(aaren().put("v", {1, 6, 1, 5}), errc::shape, "v: expected [1, 6, 2, 5]");
+  refuses(aaren().put("m0", {1, 2}), errc::missing, "m0, c0, a0: expected all of a state");
+  refuses(aaren().put("m0", {1, 3}), errc::shape, "m0: expected [1, 2], got [1, 3]");
 }
 
 TEST_CASE("element types that mean nothing are named") {

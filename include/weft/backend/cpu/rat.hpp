@@ -1,8 +1,8 @@
 // RAT on the CPU: the attention kernel over the ends of finished chunks. A row of queries begins not as the empty set but as
 // one element, its own token's running pair; the tokens of a chunk are to the kernel what the heads of a group are.
 //
-// Two passes over pieces of whole chunks: the ends of all chunks first, then the rows, for which the recurrence (cheap beside
-// the fold) runs again. The cut does not depend on the number of workers.
+// A head's blocks of rows one after another leave the ends of their chunks as they go. Where heads are too few for the workers,
+// the ends come first, piece by piece, and the recurrence (cheap beside the fold) runs again for the rows: the same numbers.
 #pragma once
 #include "../../core/verbs.hpp"
 #include "../../hybrid/rat_check.hpp"
@@ -75,22 +75,23 @@ class rat_call {
   }
 
   void fold_tokens() {
-    const auto with = [&](auto... passes) {
-      executor_.parallel_for(x_.sequences * x_.heads * units_, [&](index task, int worker) {
+    const index heads = x_.sequences * x_.heads, workers = executor_.workers();
+    const auto with = [&](index pieces, auto pass) {
+      executor_.parallel_for(heads * pieces, [&](index task, int worker) {
         arena memory(executor_.scratch(worker));
         workspace w = place(memory);
-        const index n = task / units_ / x_.heads, h = task / units_ % x_.heads;
+        const index n = task / pieces / x_.heads, h = task / pieces % x_.heads;
         const piece s = whole(n);
-        const index base = (s.begin / piece_ + task % units_) * piece_;
-        const piece part{std::max(s.begin, base), std::min(s.end, base + piece_)};
-        if (part.begin < part.end) ((this->*passes)(w, n, h, part), ...);
+        const index base = (s.begin / piece_ + task % pieces) * piece_;
+        const piece part = pieces == 1 ? s : piece{std::max(s.begin, base), std::min(s.end, base + piece_)};
+        if (part.begin < part.end) (this->*pass)(w, n, h, part);
       });
     };
-    if (units_ == 1) {  // all that a head's rows read, its own task has written
-      with(&rat_call::find_ends, &rat_call::read);
+    if (units_ == 1 || heads % workers == 0 || heads >= 4 * workers) {
+      with(1, &rat_call::read<true>);
     } else {
-      with(&rat_call::find_ends);
-      with(&rat_call::read);
+      with(units_, &rat_call::find_ends);
+      with(units_, &rat_call::read<false>);
     }
     for (index n = 0; n < x_.sequences; ++n) {
       const piece s = whole(n);
@@ -165,32 +166,48 @@ class rat_call {
     const R* const g = &in_.g(b, t, h, 0);
     const T* const k = &in_.k(b, t, h % x_.groups, 0);
     const T* const v = &in_.v(b, t, h, 0);
+    // Rows of one head lie in different pages, which no hardware fetches ahead.
+    fetch(in_.k, k, t);
+    fetch(in_.v, v, t);
+    fetch(in_.g, g, t);
     for_lanes<R>(x_.key_dim, [&](index i, auto lane) {
       const simd<R> take = -expm1_(get(g + i, lane)), keep = simd<R>(R(1)) - take;  // a weak gate's 1 - f has all its digits
       fma(keep, simd<R>::load(w.key + i), take * get(k + i, lane)).store(w.key + i);
       fma(keep, simd<R>::load(w.value + i), take * get(v + i, lane)).store(w.value + i);
     });
   }
+  template <class View, class X>
+  WEFT_INLINE void fetch(const View& v, const X* row, index t) const {
+    constexpr index ahead = 6, line = 64 / static_cast<index>(sizeof(X));
+    if (t + ahead >= x_.time) return;
+    for (index i = 0; i < x_.key_dim; i += line) __builtin_prefetch(row + ahead * v.stride[1] + i);
+  }
   void turn_key(workspace& w, index n, index place) const {
     std::copy_n(w.key, lanes_, w.turned);
     turn(w.turned, n, place / x_.chunk);
   }
 
-  // The ends of a piece's chunks into the state, and the sequence's last pair where the piece has it.
-  void find_ends(workspace& w, index n, index h, piece p) {
-    begin_pair(w, n, h, p.begin);
-    for (index place = p.begin; place < p.end; ++place) {
-      advance(w, n, h, place);
-      if (place % x_.chunk != x_.chunk - 1) continue;
-      turn_key(w, n, place);
+  // What a token leaves behind: its chunk's end in the state, the call's last pair beside it. The key is turned by then.
+  void leave(const workspace& w, index n, index h, index place) {
+    if (place % x_.chunk == x_.chunk - 1) {
       std::copy_n(w.turned, x_.key_dim, &state_.chunks.keys(n, h, place / x_.chunk, 0));
       std::copy_n(w.value, x_.key_dim, &state_.chunks.values(n, h, place / x_.chunk, 0));
     }
-    if (p.end != whole(n).end) return;
+    if (place != whole(n).end - 1) return;
     std::copy_n(w.key, lanes_, &pair_(n, h, 0, 0));
     std::copy_n(w.value, lanes_, &pair_(n, h, 1, 0));
   }
 
+  void find_ends(workspace& w, index n, index h, piece p) {
+    begin_pair(w, n, h, p.begin);
+    for (index place = p.begin; place < p.end; ++place) {
+      advance(w, n, h, place);
+      if (place % x_.chunk == x_.chunk - 1) turn_key(w, n, place);
+      leave(w, n, h, place);
+    }
+  }
+
+  template <bool LeavesEnds>
   void read(workspace& w, index n, index h, piece p) {
     begin_pair(w, n, h, p.begin);
     for (index at = p.begin, next; at < p.end; at = next) {
@@ -201,7 +218,10 @@ class rat_call {
       const bool few = count <= tile_type::few;
       w.rows.value_stride = few ? lanes_ : (x_.key_dim + L - 1) / L * L;
       w.rows.clear(padded);
-      for (index r = 0; r < count; ++r) begin_row(w, n, h, r, at + r);
+      for (index r = 0; r < count; ++r) {
+        begin_row(w, n, h, r, at + r);
+        if (LeavesEnds) leave(w, n, h, at + r);
+      }
       std::fill_n(w.rows.q + count * lanes_, (padded - count) * lanes_, R(0));
 
       const attention_fold<dense, R> fold{dense_, n, h, at / x_.chunk - 1, x_.chunk, (whole(n).end - 1) / x_.chunk, true, R(0)};
@@ -218,6 +238,7 @@ class rat_call {
   void begin_row(workspace& w, index n, index h, index r, index place) const {
     R* const q = w.rows.q + r * lanes_;
     const T* const from = &in_.q(batch(n), token(n, place), h % x_.groups, 0);
+    fetch(in_.q, from, token(n, place));
     for_lanes<R>(x_.key_dim, [&](index i, auto lane) { (get(from + i, lane) * simd<R>(scale_)).store(q + i); });
     turn(q, n, place / x_.chunk);
     advance(w, n, h, place);
