@@ -168,7 +168,7 @@ void run_vjp(cpu& executor, const recurrence<P, T, S>& mixer, const typename rec
     sum.micro = micro;
     sum.group = heads;
     if (!r.time) std::fill_n(sum.rows.data, sum.rows.size(), R(0));
-    sink = {.data = sum.rows.data, .batch = sum.rows.stride[0], .row = r.time ? sum.rows.stride[1] : 0, .head = sum.rows.stride[2], .wide = true, .constant = !r.time};
+    sink = {.data = sum.rows.data, .batch = sum.rows.stride[0], .row = r.time ? sum.rows.stride[1] : 0, .head = sum.rows.stride[2], .wide = true};
   });
 
   vjp_job<R> job{.source = policy.gradients(),

@@ -12,9 +12,8 @@ inline namespace WEFT_ISA {
 // Where one input's gradients go: straight to the caller's view, or first to rows of every value head that are summed later.
 struct gradient_sink {
   void* data = nullptr;  // null: not wanted
-  index batch = 0, row = 0, head = 0;  // strides
+  index batch = 0, row = 0, head = 0;  // strides; `batch` is between sequences for constants, whose tokens are added up
   bool wide = false;     // elements are of the accumulating type
-  bool constant = false; // no time axis: tokens are added up, `batch` counts sequences
 };
 
 template <class P, class T, class S>
@@ -73,18 +72,27 @@ class policy_gradients : public policy_source<P, T, S> {
     if (x.live) sum = fma(by, x.d, sum);
   }
 
+  // The first element of input I's gradient for a row, in its own type or (wide) the accumulating one; null: not wanted.
   template <std::size_t I>
-  WEFT_INLINE void put(const row_place& at, index i, V x, index count) const {
+  WEFT_INLINE void* target(const row_place& at) const {
     const gradient_sink& s = sinks[I];
-    if (!s.data) return;
-    const index offset = (s.constant ? at.sequence : at.b) * s.batch + at.row * s.row + at.h * s.head + i;
+    if (!s.data) return nullptr;
+    const index offset = (role_at<I>.time ? at.b * s.batch + at.row * s.row : at.sequence * s.batch) + at.h * s.head;
+    return s.wide ? static_cast<void*>(static_cast<R*>(s.data) + offset) : static_cast<void*>(static_cast<stored<I>*>(s.data) + offset);
+  }
+  using targets = std::array<void*, inputs>;
+
+  // Writes `count` lanes at i; to a constant's gradient, which all tokens share, they are added.
+  template <std::size_t I>
+  WEFT_INLINE void put(const targets& to, index i, V x, index count) const {
+    if (!to[I]) return;
     const auto write = [&](auto* p) __attribute__((always_inline)) {
-      if (s.constant) x += count >= W ? weft::load(p) : weft::load(p, count);
+      if constexpr (!role_at<I>.time) x += count >= W ? weft::load(p) : weft::load(p, count);
       if (count >= W) weft::store(p, x);
       else weft::store(p, x, count);
     };
-    if (s.wide) write(static_cast<R*>(s.data) + offset);
-    else write(static_cast<stored<I>*>(s.data) + offset);
+    if (std::is_same_v<R, stored<I>> || sinks[I].wide) write(static_cast<R*>(to[I]) + i);
+    else write(static_cast<stored<I>*>(to[I]) + i);
   }
 
   // The cotangent row of o, or null.
@@ -143,10 +151,11 @@ class policy_gradients : public policy_source<P, T, S> {
     for (int t = 0; t < n; ++t) {
       at.row = first + t;
       const auto rows = this->rows_of(at.b, at.h, at.row, all);
+      const targets to = targets_of(at, all);
       V sums[inputs];
       for (V& s : sums) s = V(R(0));
-      pull_keys(c, d, rows, at, t, padded, sums);
-      pull_values(c, d, record, rows, at, t, padded, sums);
+      pull_keys(c, d, rows, to, at, t, padded, sums);
+      pull_values(c, d, record, rows, to, at, t, padded, sums);
       [&]<std::size_t... I>(std::index_sequence<I...>) {
         ([&] {
           if constexpr (is_gate_at<I>) by_gate[I][t] = lane_sum(sums[I]);
@@ -157,8 +166,11 @@ class policy_gradients : public policy_source<P, T, S> {
     pull_gates(d, at, n, by_gate);
   }
 
+  template <std::size_t... I>
+  WEFT_INLINE targets targets_of(const row_place& at, std::index_sequence<I...>) const { return {target<I>(at)...}; }
+
   // Gradients by the inputs of key width, of one row; those by gates are added to `sums`.
-  WEFT_INLINE void pull_keys(const chunk<R>& c, const chunk_gradients<R>& d, const auto& rows, const row_place& at, int t, index padded, V (&sums)[inputs]) const {
+  WEFT_INLINE void pull_keys(const chunk<R>& c, const chunk_gradients<R>& d, const auto& rows, const targets& to, const row_place& at, int t, index padded, V (&sums)[inputs]) const {
     const P& policy = policy_;
     const index keys = c.keys, key_dim = extents_.key_dim, q = (traits::erases ? c.tokens : 0) * keys, row = t * keys;
     R inverse[inputs];
@@ -201,10 +213,10 @@ class policy_gradients : public policy_source<P, T, S> {
                 along[I] = fma(std::get<I>(numbers), whole() ? sum : first_lanes(sum, count), along[I]);
                 sum.store(d.units + static_cast<index>(I) * keys + i);
               } else {
-                put<I>(at, i, sum, count);
+                put<I>(to, i, sum, count);
               }
             } else {
-              put<I>(at, i, sum, count);
+              put<I>(to, i, sum, count);
             }
           }
         }(), ...);
@@ -216,7 +228,7 @@ class policy_gradients : public policy_source<P, T, S> {
     if (unit)
       [&]<std::size_t... I>(std::index_sequence<I...>) {
         ([&] {
-          if constexpr (base::template is_unit<I>) turn_unit<I>(at, d.units + static_cast<index>(I) * keys, std::get<I>(rows), inverse[I], lane_sum(along[I]));
+          if constexpr (base::template is_unit<I>) turn_unit<I>(to, d.units + static_cast<index>(I) * keys, std::get<I>(rows), inverse[I], lane_sum(along[I]));
         }(), ...);
       }(all);
   }
@@ -229,16 +241,16 @@ class policy_gradients : public policy_source<P, T, S> {
 
   // From the gradient by a unit key y = x r to that by x: r (dy - y (y . dy)).
   template <std::size_t I>
-  void turn_unit(const row_place& at, const R* dy, const stored<I>* x, R r, R along) const {
+  void turn_unit(const targets& to, const R* dy, const stored<I>* x, R r, R along) const {
     if (!x) return;
     for_lanes<R>(extents_.key_dim, [&](index i, auto lane) {
       const index count = std::min<index>(W, extents_.key_dim - i);
-      put<I>(at, i, V(r) * (V::load(dy + i) - V(r * along) * get(x + i, lane)), count);
+      put<I>(to, i, V(r) * (V::load(dy + i) - V(r * along) * get(x + i, lane)), count);
     });
   }
 
   // The same by the inputs of value width, through write() and the output hook.
-  WEFT_INLINE void pull_values(const chunk<R>& c, const chunk_gradients<R>& d, const record_views<R>& record, const auto& rows, const row_place& at, int t,
+  WEFT_INLINE void pull_values(const chunk<R>& c, const chunk_gradients<R>& d, const record_views<R>& record, const auto& rows, const targets& to, const row_place& at, int t,
                                index padded, V (&sums)[inputs]) const {
     const P& policy = policy_;
     const index value_dim = extents_.value_dim;
@@ -264,7 +276,7 @@ class policy_gradients : public policy_source<P, T, S> {
               add(sum, by_z, policy.template write<D>(variable));
               if constexpr (has_output<P>) add(sum, by_out, policy.template output<D>(variable, D(read)));
               if constexpr (is_gate_at<I>) sums[I] += whole() ? sum : first_lanes(sum, count);
-              else put<I>(at, j, sum, count);
+              else put<I>(to, j, sum, count);
             }
           }(), ...);
         }(all);
@@ -309,7 +321,7 @@ class policy_gradients : public policy_source<P, T, S> {
           sum.store(lanes);
           for (int t = 0; t < count; ++t) {
             at.row = first + t0 + t;
-            put_number<m>(at, lanes[t]);
+            put_number<m>(this->template target<m>(at), lanes[t]);
           }
         }
       });
@@ -317,13 +329,11 @@ class policy_gradients : public policy_source<P, T, S> {
   }
 
   template <std::size_t I>
-  void put_number(const row_place& at, R x) const {
-    const gradient_sink& s = sinks[I];
-    if (!s.data) return;
-    const index offset = (s.constant ? at.sequence : at.b) * s.batch + at.row * s.row + at.h * s.head;
-    const auto write = [&](auto* p) { *p = static_cast<std::remove_reference_t<decltype(*p)>>(s.constant ? *p + x : x); };
-    if (s.wide) write(static_cast<R*>(s.data) + offset);
-    else write(static_cast<stored<I>*>(s.data) + offset);
+  void put_number(void* to, R x) const {
+    const auto write = [&](auto* p) { *p = static_cast<std::remove_reference_t<decltype(*p)>>(role_at<I>.time ? x : *p + x); };
+    if (!to) return;
+    if (sinks[I].wide) write(static_cast<R*>(to));
+    else write(static_cast<stored<I>*>(to));
   }
 
   typename M::cotangents d_out_;
