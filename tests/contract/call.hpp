@@ -128,6 +128,12 @@ inline std::vector<tensor> piece(const std::vector<tensor>& in, const problem& p
   return part;
 }
 
+inline std::vector<index> every_token(index time) {
+  std::vector<index> cuts;
+  for (index t = 1; t < time; ++t) cuts.push_back(t);
+  return cuts;
+}
+
 inline outcome run(const subject& m, const problem& p, const any_state& start, how h = {}) {
   dice d(h.seed);
   arguments a = arrange(p, h.layout, d);
@@ -142,8 +148,7 @@ inline outcome run(const subject& m, const problem& p, const any_state& start, h
   weft::cpu& on = h.on ? *h.on : own;
   outcome result{{}, start.copy()};
   std::vector<index> cuts = h.cuts;
-  if (h.verb == verb::step)
-    for (index t = 1; t < p.s.time; ++t) cuts.push_back(t);
+  if (h.verb == verb::step) cuts = every_token(p.s.time);
   cuts.push_back(p.s.time);
   if (h.verb == verb::step && p.s.time == 0) cuts.clear();
   index from = 0;
@@ -175,6 +180,25 @@ inline double largest_difference(const std::vector<double>& a, const std::vector
   for (std::size_t i = 0; i < a.size(); ++i)
     if (!same(a[i], b[i], false)) m = std::max(m, std::isnan(a[i] - b[i]) ? std::numeric_limits<double>::infinity() : std::abs(a[i] - b[i]));
   return m;
+}
+
+// Of a state's numbers; lengths are none.
+inline double largest(any_state& s) {
+  double m = 0;
+  for (const tensor& t : s.parts())
+    if (t.type != element::i64) m = std::max(m, largest(t.get()));
+  return m;
+}
+
+// How far two ways to one output lie apart, over what rounding allows: 1e-6 of the largest number among outputs and states. An
+// output is a sum over the state; what cancels in it, or was erased before, left its own rounding. A
+// reflection (beta = 2) makes no number smaller, so the rounding of all tokens adds up. 16-bit numbers may fall to two neighbours.
+inline double apart(const subject& m, const style& how, const outcome& a, const outcome& b, any_state& start) {
+  const double difference = largest_difference(a.o, b.o), states = std::max(largest(start), largest(*b.state));
+  const double one = (m.keys_erase() && how.betas == betas::two ? 4e-6 : 1e-6) * m.epsilon() / 0x1p-23;
+  double allowed = one * std::max(states, largest(b.o)) + 2 * half_place(m.storage()) * largest(b.o);
+  if (m.rounds_state()) allowed += 2 * half_place(m.state_storage()) * states;
+  return difference == 0 ? 0 : difference / allowed;
 }
 
 }  // namespace contract

@@ -54,7 +54,7 @@ template <class P, class T, class S>
 struct family<weft::recurrence<P, T, S>> {
   using M = weft::recurrence<P, T, S>;
   static constexpr std::size_t inputs = weft::input_count<P>;
-  static constexpr bool free_state = true, erases = P::axes.erase != weft::erase::none;
+  static constexpr bool free_state = true, erases = P::axes.erase != weft::erase::none, rounds_state = !std::is_same_v<S, weft::accumulate_t<T>>;
   static std::vector<axis> output_axes() { return {axis::batch, axis::time, axis::value_head, axis::value_dim}; }
   static input_info info(std::size_t wanted) {
     input_info found;
@@ -71,6 +71,7 @@ struct family<weft::recurrence<P, T, S>> {
   }
   // Chunks are of rows; a token is `micro` rows.
   static index grid(const M&, const sizes& s) {
+    if (rounds_state) return 0;
     const bool fast = std::is_same_v<weft::accumulate_t<T>, float> && (s.key_dim == 64 || s.key_dim == 128);
     const index rows = weft::token_grid<weft::accumulate_t<T>>(P::axes.erase, fast ? static_cast<int>(s.key_dim) : 0);
     return std::lcm(rows, s.micro) / s.micro;
@@ -165,6 +166,10 @@ class mixer_subject : public subject {
   std::vector<axis> output_axes() const override { return F::output_axes(); }
   bool keys_erase() const override { return F::erases; }
   bool free_state() const override { return F::free_state; }
+  bool rounds_state() const override {
+    if constexpr (requires { F::rounds_state; }) return F::rounds_state;
+    return false;
+  }
   bool may_alias(std::size_t i) const override { return F::may_alias(i); }
   index grid(const sizes& s) const override { return F::grid(mixer, s); }
   void size(sizes& s, dice& d) const override { F::size(mixer, s, d); }
@@ -199,7 +204,7 @@ class mixer_subject : public subject {
   template <bool WithEngine, class N>
   std::unique_ptr<subject> like(N other) const {
     auto s = std::make_unique<mixer_subject<N, WithEngine>>(std::move(other));
-    s->name = name, s->exact = exact, s->contained = contained, s->bound = bound, s->adapt = adapt;
+    s->name = name, s->exact = exact, s->contained = contained, s->causal = causal, s->bound = bound, s->adapt = adapt;
     return s;
   }
 };

@@ -9,13 +9,20 @@ auto& dense = add<weft::attention<float>>("attention dense");
 auto& capped = add<weft::attention<float>>("attention dense soft cap", {.scale = 3.0, .softcap = 2});
 auto& local = add<weft::attention<float, window>>("attention window", {.select = {.window = 9, .kept = 3}});
 auto& wide_window = add<weft::attention<float, window>>("attention window wide", {.select = {.window = 70}});
+auto& both_ways = add<weft::attention<float>>("attention dense both ways", {.causal = false});
+auto& dense_bf16 = add<weft::attention<weft::bf16>>("attention dense bf16");
+auto& local_fp16 = add<weft::attention<weft::fp16, window>>("attention window fp16", {.select = {.window = 9, .kept = 3}});
 const auto& conv4 = add<weft::short_conv<float>>("short_conv of 4");
 const auto& conv1 = add<weft::short_conv<float>>("short_conv of 1", {.taps = 1});
 const auto& conv2 = add<weft::short_conv<float>>("short_conv of 2", {.taps = 2, .activation = weft::activation::silu});
 const auto& conv7 = add<weft::short_conv<float>>("short_conv of 7", {.taps = 7});
 
+const auto& conv4_bf16 = add<weft::short_conv<weft::bf16>>("short_conv of 4 bf16");
+const auto& conv3_fp16 = add<weft::short_conv<weft::fp16>>("short_conv of 3 fp16", {.taps = 3});
+
 const bool set = [] {
-  for (subject* m : std::initializer_list<subject*>{&dense, &capped, &local, &wide_window}) m->exact = false;  // exponentials
+  for (subject* m : std::initializer_list<subject*>{&dense, &capped, &local, &wide_window, &both_ways, &dense_bf16, &local_fp16}) m->exact = false;  // exponentials
+  both_ways.causal = false;
   return true;
 }();
 

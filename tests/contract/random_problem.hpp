@@ -66,7 +66,7 @@ inline std::unique_ptr<any_state> random_state(const subject& m, const problem& 
     if (kind == start::integers) fill_integers(v, d);
     else fill_normal(v, d);
     for (double& x : v) {
-      if (kind == start::huge) x *= 1e6;
+      if (kind == start::huge) x *= t.type == element::fp16 ? 1e3 : 1e6;
       if (n > 0) x = std::abs(x);  // a normaliser is a sum of positive numbers
     }
     t.put(v);

@@ -41,6 +41,7 @@ class subject {
   std::string name;
   bool exact = true;        // integers in, integers out
   bool contained = true;    // a NaN stays with its own head
+  bool causal = true;       // an output reads no later token
   double bound = 16;        // of the largest error, in epsilons of the accumulating type times the largest number
   // The policy's own idea of its inputs, after the usual one by names and roles.
   std::function<void(problem&, dice&)> adapt = [](problem&, dice&) {};
@@ -53,6 +54,7 @@ class subject {
   virtual std::vector<axis> output_axes() const = 0;
   virtual bool keys_erase() const = 0;      // integers stay integers only with one-hot keys
   virtual bool free_state() const = 0;      // any numbers are a state
+  virtual bool rounds_state() const { return false; }  // once a call: a state narrower than what it is computed in
   virtual bool may_alias(std::size_t input) const = 0;
   virtual index grid(const sizes&) const = 0;  // tokens between which splits are bit-equal; 0: none
   virtual void size(sizes&, dice&) const = 0;  // what the mixer fixes: micro-steps, taps, a cache's capacity

@@ -52,6 +52,9 @@ inline double rounded(element e, double x) {
   return with_element(e, [x](auto t) { return to_double(from_double<decltype(t)>(x)); });
 }
 
+// What rounding a number to 16 bits may change of it: half a unit in its last place.
+inline double half_place(element e) { return e == element::bf16 ? 0x1p-8 : e == element::fp16 ? 0x1p-11 : 0; }
+
 struct tensor {
   element type = element::f32;
   std::byte* data = nullptr;
