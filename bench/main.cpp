@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   bench::add_delta_product();
   bench::add_low_rank();
   bench::add_attention();
+  bench::add_attention_gradients();
   bench::add_hybrid();
   bench::add_layer_operations();
   for (const bench::entry& e : bench::entries())

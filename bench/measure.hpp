@@ -23,7 +23,7 @@ using weft::index;
 inline constexpr index heads = 8;
 inline constexpr index check_time = 512;  // tokens on which an operator is checked before it is timed
 
-enum class verb { scan, step };
+enum class verb { scan, step, vjp };  // vjp: forward and backward
 
 struct point {
   bench::verb verb = bench::verb::scan;
@@ -89,8 +89,15 @@ struct entry {
 std::vector<entry>& entries();
 
 inline std::string name_of(const point& p, std::string_view op, std::string_view storage) {
-  return (p.verb == verb::scan ? "scan/" : "step/") + std::string(op) + "/" + std::string(storage) + "/T:" + std::to_string(p.time) + "/d:" +
+  constexpr const char* verbs[] = {"scan/", "step/", "vjp/"};
+  return verbs[static_cast<std::size_t>(p.verb)] + std::string(op) + "/" + std::string(storage) + "/T:" + std::to_string(p.time) + "/d:" +
          std::to_string(p.dim) + "/H:" + std::to_string(heads) + "/threads:" + std::to_string(p.threads);
+}
+
+template <class T, class Run>
+void add_point(std::string_view op, const point& p, Run run) {
+  const bool small = std::is_same_v<T, float> && p.threads == 1 && (p.time == 2048 || p.time == 1);
+  entries().push_back({name_of(p, op, storage_name<T>()), small, [run, p](benchmark::State& s) { run(s, p); }});
 }
 
 // run(state, point) at every point of the grid. `step_times` are the T of decoding: one token, or the lengths of a cache;
@@ -100,11 +107,15 @@ void add(std::string_view op, const std::vector<index>& step_times, Run run) {
   for (const index dim : {64, 128})
     for (const verb v : {verb::scan, verb::step})
       for (const index time : v == verb::scan ? std::vector<index>{512, 2048, 8192} : step_times)
-        for (const int threads : {1, 2}) {
-          const point p{v, time, dim, threads};
-          const bool small = std::is_same_v<T, float> && threads == 1 && (time == 2048 || time == 1);
-          entries().push_back({name_of(p, op, storage_name<T>()), small, [run, p](benchmark::State& s) { run(s, p); }});
-        }
+        for (const int threads : {1, 2}) add_point<T>(op, {v, time, dim, threads}, run);
+}
+
+// The same grid for gradients.
+template <class T, class Run>
+void add_vjp(std::string_view op, Run run) {
+  for (const index dim : {64, 128})
+    for (const index time : {512, 2048, 8192})
+      for (const int threads : {1, 2}) add_point<T>(op, {verb::vjp, time, dim, threads}, run);
 }
 
 }  // namespace bench

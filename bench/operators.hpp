@@ -12,6 +12,7 @@ void add_channel_delta();
 void add_delta_product();
 void add_low_rank();
 void add_attention();
+void add_attention_gradients();
 void add_hybrid();
 void add_layer_operations();
 

@@ -24,7 +24,8 @@ def draw(rows, machine):
         group = (p.verb, p.op, p.time)
         if last is None or last[0] != p.verb:
             y += 12
-            body.append(text(16, y + 12, {"scan": "Whole sequences (scan)", "step": "One token of decoding (step)"}[p.verb], 13, weight="bold"))
+            body.append(text(16, y + 12, {"scan": "Whole sequences (scan)", "step": "One token of decoding (step)",
+                                         "vjp": "Forward and backward (vjp)"}[p.verb], 13, weight="bold"))
             y += 28
         elif last != group:
             y += GROUP

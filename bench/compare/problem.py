@@ -14,7 +14,7 @@ OPERATORS = (*RECURRENCES, *ATTENTION, "short_conv")
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    verb: str  # scan or step
+    verb: str  # scan, step, or vjp: forward and backward
     op: str
     time: int  # tokens of a scan; of a step: 1, or the length of the cache
     dim: int
@@ -49,6 +49,8 @@ def problems(threads, quick):
     for op in OPERATORS:
         for dim in (64, 128):
             yield Problem("scan", op, 2048, dim, threads)
+    for dim in (64, 128):
+        yield Problem("vjp", "softmax_attention", 2048, dim, threads)
     for op in OPERATORS:
         for dim in (64, 128):
             for time in ((2048,) if quick else (2048, 8192)) if op == "softmax_attention" else (2048,) if op in ATTENTION else (1,):
@@ -61,7 +63,7 @@ def inputs(p):
     f = lambda x: np.ascontiguousarray(x, np.float32)
     if p.op in ATTENTION:
         queries = 1 if p.is_step else p.time
-        return {n: f(rng.standard_normal((t, HEADS, p.dim))) for n, t in (("q", queries), ("k", p.time), ("v", p.time))}
+        return {n: f(rng.standard_normal((t, HEADS, p.dim))) for n, t in (("q", queries), ("k", p.time), ("v", p.time), ("d_o", queries))}
     if p.op == "short_conv":
         channels = HEADS * p.dim
         return dict(x=f(rng.standard_normal((p.time, channels))), weight=f(rng.standard_normal((channels, TAPS))),
@@ -85,7 +87,7 @@ def inputs(p):
 
 
 def expected(p, x):
-    """[T, H, V] in float64; of a convolution [T, channels]."""
+    """[T, H, V] in float64; of a convolution [T, channels]; of a vjp dq, dk and dv side by side."""
     x = {n: a.astype(np.float64) for n, a in x.items()}
     if p.op == "short_conv":
         padded = np.concatenate([x["past"], x["x"]])
@@ -97,7 +99,13 @@ def expected(p, x):
         seen = (back >= 0) & ((back < WINDOW) if p.op == "sliding_window_attention" else True)
         score = np.where(seen, np.einsum("ihd,jhd->hij", x["q"], x["k"]) * p.scale, -np.inf)
         weight = np.exp(score - score.max(-1, keepdims=True))
-        return np.einsum("hij,jhd->ihd", weight / weight.sum(-1, keepdims=True), x["v"])
+        weight /= weight.sum(-1, keepdims=True)
+        if p.verb == "vjp":
+            through = np.einsum("ihd,jhd->hij", x["d_o"], x["v"])
+            score = weight * (through - (weight * through).sum(-1, keepdims=True)) * p.scale
+            return np.concatenate([np.einsum("hij,jhd->ihd", score, x["k"]), np.einsum("hij,ihd->jhd", score, x["q"]),
+                                   np.einsum("hij,ihd->jhd", weight, x["d_o"])], -1)
+        return np.einsum("hij,jhd->ihd", weight, x["v"])
     q, k, z, decay = x["q"], x["k"], x["v"], np.exp(np.broadcast_to(x["g"], (p.time, HEADS)) if x["g"].ndim == 1 else x["g"])
     if p.op == "delta_rule":
         decay = np.ones((p.time, HEADS))

@@ -29,6 +29,19 @@ def attention(p, x):
     return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=not p.is_step), back
 
 
+@rival("torch SDPA and its backward", "vjp/softmax_attention")
+def attention_gradients(p, x):
+    threads(p)
+    q, k, v = (tokens(x[n]).requires_grad_() for n in "qkv")
+    d_o = tokens(x["d_o"])
+
+    @torch.enable_grad()
+    def call():
+        return torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, is_causal=True), (q, k, v), d_o)
+
+    return call, lambda gradients: back(torch.cat(gradients, -1))
+
+
 @rival("torch SDPA with a mask", "scan/sliding_window_attention")
 def masked_attention(p, x):
     threads(p)
