@@ -351,6 +351,38 @@ TEST_CASE("what is no number reaches the gradients of what reads it alone") {
   }
 }
 
+TEST_CASE("a tape serves one scan after another, and a rehearsal of both verbs writes nothing") {
+  weft::cpu cpu, fresh;
+  weft::tape tape;
+  for (const sizes& of : {sizes{2, 30, 4, 2, 16, 8}, sizes{1, 90, 2, 2, 5, 33}, sizes{2, 30, 4, 2, 16, 8}}) {
+    problem p(weft::attention<float>{}, {.of = of, .cached = 7, .capacity = 100});
+    using M = decltype(p)::mixer_type;
+    const auto expected = gradients_of(p, fresh);
+    weft::array<float, 4> q(p.c.q.extent()), k(p.c.k.extent()), v(p.c.v.extent()), o(p.c.o.extent());
+    auto state = p.d_after;
+    auto cache = p.before;
+    const auto both = [&] {
+      weft::scan(cpu, p.mixer, p.inputs(), cache, {.o = o}, tape);
+      weft::vjp(cpu, p.mixer, p.inputs(), tape, {.o = p.d_o}, state, M::gradients{.q = q, .k = k, .v = v});
+    };
+    {
+      const weft::rehearsal nothing(cpu);
+      both();
+    }
+    for (const auto* a : {&q, &k, &v, &o})
+      for (index i = 0; i < a->size(); ++i) REQUIRE(a->data()[i] == 0);
+    REQUIRE(same_bits(cache.length, p.before.length));
+    REQUIRE(same_bits(state.keys, p.d_after.keys));
+    auto unused = state;
+    CHECK_THROWS_AS(weft::vjp(cpu, p.mixer, p.inputs(), tape, {.o = p.d_o}, unused, M::gradients{.q = q}), weft::error);
+    both();
+    CHECK(same_bits(q, expected.q));
+    CHECK(same_bits(k, expected.k));
+    CHECK(same_bits(v, expected.v));
+    CHECK(same_bits(state.values, expected.state.values));
+  }
+}
+
 TEST_CASE("a vjp that cannot be is refused before anything is written") {
   const sizes of{1, 12, 4, 2, 6, 10};
   problem p(weft::attention<float>{}, {.of = of, .cached = 3, .capacity = 20, .sink = true});

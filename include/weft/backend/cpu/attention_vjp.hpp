@@ -284,6 +284,7 @@ void run_vjp(cpu& executor, const attention<T, Selector>& mixer, const typename 
              const typename attention<T, Selector>::cotangents& d_out, cache_gradient<accumulate_t<T>>& d_state,
              const typename attention<T, Selector>::gradients& d_in) {
   const auto& record = tape.template read<attention_record<T, Selector>>();
+  require(record.filled || executor.rehearsing(), errc::value, "tape: expected one filled by a scan of this mixer, got one whose scan did not end");
   detail::attention_vjp_call<T, Selector>(executor, mixer, in, record, d_out, d_state, d_in);
 }
 
