@@ -35,6 +35,10 @@ struct attention_layer {
   using outputs = hidden_outputs<T>;
   using state_type = key_value_cache<T>;
   using mixer_type = attention<T, window>;
+  using cotangents = hidden_cotangents<T>;
+  using parameter_gradients = attention_layer<accumulate_t<T>>;
+  using gradients = hidden_gradients<T, parameter_gradients>;
+  using state_gradient = cache_gradient<real>;
   static constexpr bool rehearses = true;
 
   attention_options options{};
@@ -43,6 +47,8 @@ struct attention_layer {
   array<T, 1> q_norm{}, k_norm{};         // [head_dim], optional, both or none
   array<real, 1> sinks{};               // [heads], optional
 
+  auto parts() { return std::tuple{part{"q", q}, part{"k", k}, part{"v", v}, part{"gate", gate}, part{"q_norm", q_norm}, part{"k_norm", k_norm}, part{"sinks", sinks}, part{"out", out}}; }
+  auto parts() const { return std::tuple{part{"q", q}, part{"k", k}, part{"v", v}, part{"gate", gate}, part{"q_norm", q_norm}, part{"k_norm", k_norm}, part{"sinks", sinks}, part{"out", out}}; }
   index hidden() const { return out.outputs(); }
   mixer_type mixer() const {
     return {.select = {.window = options.window, .kept = 0}, .scale = options.scale, .softcap = options.softcap};
@@ -98,37 +104,69 @@ inline void token_positions(const array<std::int64_t, 1>& length, std::span<cons
 
 }  // namespace detail
 
+namespace detail {
+
+template <class T>
+struct attention_values {
+  view<T, 3> raw_queries, raw_keys, queries, keys, values, read, gate, gated;
+  view<accumulate_t<T>, 3> cos, sin;
+};
 template <storage T>
-void forward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, key_value_cache<T>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
+attention_values<T> values_of(const attention_layer<T>& l, layer_room& room) {
   using R = accumulate_t<T>;
   const auto& o = l.options;
-  const index B = x.extent[0], n = x.extent[1], H = o.heads, G = o.key_heads, d = o.head_dim, turning = static_cast<index>(o.frequencies.size());
-  temporaries::scope memory(executor.temporaries());
-  const auto queries = memory.take<T>(B, n, H * d), keys = memory.take<T>(B, n, G * d), values = memory.take<T>(B, n, G * d), read = memory.take<T>(B, n, H * d);
-  const auto gate = memory.take<T>(B, n, l.gate.weight.null() ? 0 : H * d);
-  const auto cos = memory.take<R>(B, n, turning), sin = memory.take<R>(B, n, turning);
-  const auto positions = memory.take<std::int64_t>(B, n);
+  const index turning = static_cast<index>(o.frequencies.size());
+  attention_values<T> v;
+  v.raw_queries = room.take<T>(o.heads * o.head_dim);
+  v.raw_keys = room.take<T>(o.key_heads * o.head_dim);
+  v.queries = l.q_norm.null() ? v.raw_queries : room.after(v.raw_queries);
+  v.keys = l.q_norm.null() ? v.raw_keys : room.after(v.raw_keys);
+  v.values = room.take<T>(o.key_heads * o.head_dim);
+  v.read = room.take<T>(o.heads * o.head_dim);
+  v.gate = room.take<T>(l.gate.weight.null() ? 0 : o.heads * o.head_dim);
+  v.gated = l.gate.weight.null() ? v.read : room.after(v.read);
+  v.cos = room.take<R>(turning);
+  v.sin = room.take<R>(turning);
+  return v;
+}
+template <storage T>
+typename attention_layer<T>::mixer_type::inputs inputs_of(const attention_layer<T>& l, const attention_values<T>& v) {
+  const auto& o = l.options;
+  return {.q = heads_of(v.queries, 0, o.heads, o.head_dim), .k = heads_of(v.keys, 0, o.key_heads, o.head_dim),
+          .v = heads_of(v.values, 0, o.key_heads, o.head_dim), .sink = l.sinks};
+}
 
-  project<T>(executor, l.q, x, queries);
-  project<T>(executor, l.k, x, keys);
-  project<T>(executor, l.v, x, values);
-  const auto q = heads_of(queries, 0, H, d), k = heads_of(keys, 0, G, d);
+}  // namespace detail
+
+template <storage T, class Call>
+void forward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, key_value_cache<T>& state, const std::type_identity_t<output<T, 3>>& y, const Call& call) {
+  using R = accumulate_t<T>;
+  const auto& o = l.options;
+  const index H = o.heads, G = o.key_heads, d = o.head_dim;
+  layer_room room(executor, call, x.extent[0], x.extent[1]);
+  const auto v = detail::values_of(l, room);
+
+  project<T>(executor, l.q, x, v.raw_queries);
+  project<T>(executor, l.k, x, v.raw_keys);
+  project<T>(executor, l.v, x, v.values);
+  const auto q = heads_of(v.queries, 0, H, d), k = heads_of(v.keys, 0, G, d);
   if (!l.q_norm.null()) {
-    rms_norm<T>(executor, q, l.q_norm, q, o.norm_eps, true);
-    rms_norm<T>(executor, k, l.k_norm, k, o.norm_eps, true);
+    rms_norm<T>(executor, heads_of(v.raw_queries, 0, H, d), l.q_norm, q, o.norm_eps, true);
+    rms_norm<T>(executor, heads_of(v.raw_keys, 0, G, d), l.k_norm, k, o.norm_eps, true);
   }
-  if (turning > 0) {
+  if (!o.frequencies.empty()) {
+    const auto positions = room.scope().template take<std::int64_t>(x.extent[0], x.extent[1]);
     detail::token_positions(state.length, call.cu_seqlens, positions);
-    rotary_angles<R>(executor, positions, o.frequencies, cos, sin, o.rotary_factor);
-    rotary<T>(executor, q, cos, sin, q);
-    rotary<T>(executor, k, cos, sin, k);
+    rotary_angles<R>(executor, positions, o.frequencies, v.cos, v.sin, o.rotary_factor);
+    rotary<T>(executor, q, v.cos, v.sin, q);
+    rotary<T>(executor, k, v.cos, v.sin, k);
   }
-  fold(executor, l.mixer(), {.q = q, .k = k, .v = heads_of(values, 0, G, d), .sink = l.sinks}, state, {.o = heads_of(read, 0, H, d)}, call);
+  fold(executor, l.mixer(), detail::inputs_of(l, v), state, {.o = heads_of(v.read, 0, H, d)}, call);
   if (!l.gate.weight.null()) {
-    project<T>(executor, l.gate, x, gate);
-    multiply<T>(executor, read, gate, activation::sigmoid, read);
+    project<T>(executor, l.gate, x, v.gate);
+    multiply<T>(executor, v.read, v.gate, activation::sigmoid, v.gated);
   }
-  project<T>(executor, l.out, read, y);
+  project<T>(executor, l.out, v.gated, y);
 }
 
 }  // namespace WEFT_ISA

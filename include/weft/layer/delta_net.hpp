@@ -32,6 +32,10 @@ struct delta_net {
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<real>;
+  using cotangents = hidden_cotangents<T>;
+  using parameter_gradients = delta_net<accumulate_t<T>>;
+  using gradients = hidden_gradients<T, parameter_gradients>;
+  using state_gradient = layer_state<real>;
   static constexpr bool rehearses = true;
 
   delta_net_options options{};
@@ -43,6 +47,8 @@ struct delta_net {
   array<real, 1> norm{};            // [value_dim]
   projection<T> out{};
 
+  auto parts() { return std::tuple{part{"qkv", qkv}, part{"conv", conv}, part{"b", b}, part{"a", a}, part{"z", z}, part{"decay", decay}, part{"norm", norm}, part{"out", out}}; }
+  auto parts() const { return std::tuple{part{"qkv", qkv}, part{"conv", conv}, part{"b", b}, part{"a", a}, part{"z", z}, part{"decay", decay}, part{"norm", norm}, part{"out", out}}; }
   index hidden() const { return out.outputs(); }
   index taps() const { return conv.extent(1); }
   bool channel_decay() const { return a.outputs() != options.value_heads; }
@@ -60,33 +66,58 @@ struct delta_net {
 
 inline namespace WEFT_ISA {
 
-template <storage T>
-void forward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
-  using R = accumulate_t<T>;
+namespace detail {
+
+template <class R>
+struct delta_net_values {
+  view<R, 3> raw, mixed, z, read, o, beta, a, g;
+};
+template <storage T, class R = accumulate_t<T>>
+delta_net_values<R> values_of(const delta_net<T>& l, layer_room& room) {
+  delta_net_values<R> v;
+  const index width = l.options.value_heads * l.options.value_dim;
+  v.raw = room.take<R>(l.qkv.outputs());
+  v.mixed = room.take<R>(l.qkv.outputs());
+  v.z = room.take<R>(width);
+  v.read = room.take<R>(width);
+  v.o = room.after(v.read);
+  v.beta = room.take<R>(l.options.value_heads);
+  v.a = room.take<R>(l.a.outputs());
+  v.g = room.after(v.a);
+  return v;
+}
+
+// f(mixer, its inputs): one decay a head, or one a key channel.
+template <storage T, class R, class F>
+void with_delta_mixer(const delta_net<T>& l, const delta_net_values<R>& v, F&& f) {
   const auto& [hk, hv, dk, dv, norm_eps, gate, beta_factor] = l.options;
-  const index B = x.extent[0], n = x.extent[1];
-  temporaries::scope memory(executor.temporaries());
-  const auto raw = memory.take<R>(B, n, l.qkv.outputs()), mixed = memory.take<R>(B, n, l.qkv.outputs());
-  const auto z = memory.take<R>(B, n, hv * dv), o = memory.take<R>(B, n, hv * dv);
-  const auto beta = memory.take<R>(B, n, hv), g = memory.take<R>(B, n, l.a.outputs());
+  const auto q = heads_of(v.mixed, 0, hk, dk), k = heads_of(v.mixed, hk * dk, hk, dk), value = heads_of(v.mixed, 2 * hk * dk, hv, dv);
+  if (l.channel_decay()) f(kda<R>{.qk_l2norm = true}, typename kda<R>::inputs{.q = q, .k = k, .v = value, .g = heads_of(v.g, 0, hv, dk), .beta = v.beta});
+  else f(gated_delta_rule<R>{.qk_l2norm = true}, typename gated_delta_rule<R>::inputs{.q = q, .k = k, .v = value, .g = v.g, .beta = v.beta});
+}
 
-  project<T>(executor, l.qkv, x, raw);
-  project<T>(executor, l.z, x, z);
-  project<T>(executor, l.b, x, beta);
-  project<T>(executor, l.a, x, g);
-  fold(executor, short_conv<R>{.taps = l.taps(), .activation = activation::silu}, {.x = raw, .weight = l.conv}, state.conv, {.o = mixed}, call);
-  writing_strength(executor, beta, beta_factor);
-  decay(executor, l.decay, g, g);
+}  // namespace detail
 
-  const auto q = heads_of(mixed, 0, hk, dk), k = heads_of(mixed, hk * dk, hk, dk), v = heads_of(mixed, 2 * hk * dk, hv, dv);
-  const auto read = heads_of(o, 0, hv, dv);
-  if (l.channel_decay())
-    fold(executor, kda<R>{.qk_l2norm = true}, {.q = q, .k = k, .v = v, .g = heads_of(g, 0, hv, dk), .beta = beta}, state.recurrent, {.o = read}, call);
-  else
-    fold(executor, gated_delta_rule<R>{.qk_l2norm = true}, {.q = q, .k = k, .v = v, .g = g, .beta = beta}, state.recurrent, {.o = read}, call);
+template <storage T, class Call>
+void forward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const Call& call) {
+  using R = accumulate_t<T>;
+  const auto& o = l.options;
+  layer_room room(executor, call, x.extent[0], x.extent[1]);
+  const auto v = detail::values_of(l, room);
 
-  rms_norm_gated<R>(executor, read, heads_of(z, 0, hv, dv), l.norm, read, {.eps = norm_eps, .gate = gate});
-  project<T>(executor, l.out, o, y);
+  project<T>(executor, l.qkv, x, v.raw);
+  project<T>(executor, l.z, x, v.z);
+  project<T>(executor, l.b, x, v.beta);
+  project<T>(executor, l.a, x, v.a);
+  fold(executor, short_conv<R>{.taps = l.taps(), .activation = activation::silu}, {.x = v.raw, .weight = l.conv}, state.conv, {.o = v.mixed}, call, 0);
+  writing_strength(executor, v.beta, o.beta_factor);
+  decay(executor, l.decay, v.a, v.g);
+
+  const auto read = heads_of(v.read, 0, o.value_heads, o.value_dim);
+  detail::with_delta_mixer(l, v, [&](const auto& mixer, const auto& in) { fold(executor, mixer, in, state.recurrent, {.o = read}, call, 1); });
+  rms_norm_gated<R>(executor, read, heads_of(v.z, 0, o.value_heads, o.value_dim), l.norm, heads_of(v.o, 0, o.value_heads, o.value_dim),
+                    {.eps = o.norm_eps, .gate = o.gate});
+  project<T>(executor, l.out, v.o, y);
 }
 
 }  // namespace WEFT_ISA

@@ -6,7 +6,8 @@
 // A layer of 16-bit storage has 16-bit weights, inputs and outputs; what lies between its parts, and its state, is float.
 //
 // A layer type has hidden(), state(shape), check_state(state, sequences) and a function, found by its argument's type,
-// forward(cpu&, layer, x, state, y, call): the paper's dataflow over one piece. One whose forward works by verbs of the executor
+// forward(cpu&, layer, x, state, y, call): the paper's dataflow over one piece; with gradients (layer_vjp.hpp) also the other way,
+// backward(cpu&, layer, x, kept, d_y, d_state, d_x, d_parameters). One whose forward works by verbs of the executor
 // alone says `static constexpr bool rehearses = true`: its calls are then all or nothing, where memory runs out too.
 #pragma once
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "../core/output.hpp"
 #include "../core/verbs.hpp"
 #include "../recurrence/recurrence.hpp"
+#include "layer_values.hpp"
 #include "short_conv.hpp"
 
 namespace weft {
@@ -33,6 +35,18 @@ struct hidden_inputs {
 template <storage T>
 struct hidden_outputs {
   output<T, 3> y{};      // [B, T, hidden]; may be exactly x
+};
+
+template <storage T>
+struct hidden_cotangents {
+  cotangent<T, 3> y{};   // [B, T, hidden]
+};
+// The gradients of the parameters are a layer of the accumulating type, to whose arrays is added: they are sums over all
+// that is read before an optimiser's step. An array that is null there is not wanted, nor is any without `parameters`.
+template <storage T, class Layer>
+struct hidden_gradients {
+  output<T, 3> x{};      // [B, T, hidden]
+  Layer* parameters = nullptr;
 };
 
 // The state of a layer around a recurrence: the convolution's inputs and the recurrent matrices, either absent where a layer
@@ -49,12 +63,6 @@ struct layer_state {
   WEFT_INLINE layer_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
 };
 
-// How a layer was called: one token a sequence, or a piece.
-struct layer_call {
-  std::span<const index> cu_seqlens{};
-  bool one_token = false;
-};
-
 template <class L>
 concept layer = mixer<L> && requires(const L& l, const typename L::state_type& s) {
   typename L::storage_type;
@@ -65,13 +73,6 @@ concept layer = mixer<L> && requires(const L& l, const typename L::state_type& s
 }  // namespace v1
 
 inline namespace WEFT_ISA {
-
-// The mixer inside a layer, by the verb that the layer was called with.
-template <class M>
-void fold(cpu& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out, const layer_call& call) {
-  if (call.one_token) step(executor, mixer, in, state, out);
-  else scan(executor, mixer, in, state, out, call.cu_seqlens);
-}
 
 // Channels [first, first + heads * dim) of [B, T, channels] as [B, T, heads, dim].
 template <class T>
@@ -94,8 +95,8 @@ inline index piece_tokens(index batch) { return std::max<index>(1, 960 / std::ma
 
 // All or nothing: what a part of the layer refuses, or has no memory for, is found in the rehearsal of all pieces. A pool that
 // allocates for its own ends can still fail between parts.
-template <layer L>
-void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, const layer_call& call) {
+template <layer L, class Call>
+void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, const Call& call) {
   const auto& x = in.x;
   check::tensor("x", x, {x.extent[0], x.extent[1], l.hidden()}, false, true);
   l.check_state(state, check::sequences(call.cu_seqlens, x.extent[0], x.extent[1]));
@@ -104,8 +105,8 @@ void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::st
     check::tensor("y", y, x.extent, false, true);
     using element = typename std::remove_cvref_t<decltype(y)>::element;
     const bool in_place = static_cast<const void*>(y.data) == x.data && y.stride == x.stride && std::is_same_v<element, typename L::storage_type>;
-    if (!in_place) check::no_overlap("y", y, "x", x);
-    const index piece = call.cu_seqlens.empty() ? piece_tokens(x.extent[0]) : x.extent[1];
+    if (!in_place || call.kept) check::no_overlap("y", y, "x", x);
+    const index piece = call.cu_seqlens.empty() && !call.kept ? piece_tokens(x.extent[0]) : x.extent[1];
     const auto forward_all = [&] {
       for (index t = 0; t < x.extent[1]; t += piece) {
         const index n = std::min(piece, x.extent[1] - t);
@@ -124,13 +125,13 @@ void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::st
 
 template <layer L>
 void run_scan(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out, std::span<const index> cu) {
-  detail::run(executor, l, in, state, out, {.cu_seqlens = cu});
+  detail::run(executor, l, in, state, out, layer_call{.cu_seqlens = cu});
 }
 
 template <layer L>
 void run_step(cpu& executor, const L& l, const typename L::inputs& in, typename L::state_type& state, const typename L::outputs& out) {
   require(in.x.extent[1] == 1, errc::shape, "x: expected one token a sequence, got ", in.x.extent[1]);
-  detail::run(executor, l, in, state, out, {.one_token = true});
+  detail::run(executor, l, in, state, out, layer_call{.one_token = true});
 }
 
 }  // namespace WEFT_ISA

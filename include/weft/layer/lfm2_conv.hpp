@@ -13,6 +13,10 @@ struct lfm2_conv {
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<accumulate_t<T>>;
+  using cotangents = hidden_cotangents<T>;
+  using parameter_gradients = lfm2_conv<accumulate_t<T>>;
+  using gradients = hidden_gradients<T, parameter_gradients>;
+  using state_gradient = layer_state<accumulate_t<T>>;
   static constexpr bool rehearses = true;
 
   projection<T> in{};            // B | C | u
@@ -20,6 +24,8 @@ struct lfm2_conv {
   array<accumulate_t<T>, 1> conv_bias{};       // optional
   projection<T> out{};
 
+  auto parts() { return std::tuple{part{"in", in}, part{"conv", conv}, part{"conv_bias", conv_bias}, part{"out", out}}; }
+  auto parts() const { return std::tuple{part{"in", in}, part{"conv", conv}, part{"conv_bias", conv_bias}, part{"out", out}}; }
   index hidden() const { return out.outputs(); }
   index taps() const { return conv.extent(1); }
   state_type state(const shape& s) const { return {{array<accumulate_t<T>, 3>({s.batch, taps() - 1, hidden()})}, {}}; }
@@ -30,19 +36,40 @@ struct lfm2_conv {
 
 inline namespace WEFT_ISA {
 
-template <storage T>
-void forward(cpu& executor, const lfm2_conv<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
-  using R = accumulate_t<T>;
-  const index B = x.extent[0], n = x.extent[1], hidden = l.hidden();
-  temporaries::scope memory(executor.temporaries());
-  const auto projected = memory.take<R>(B, n, 3 * hidden), mixed = memory.take<R>(B, n, hidden);
+namespace detail {
 
-  project<T>(executor, l.in, x, projected);
-  const auto b = projected.slice(2, 0, hidden), c = projected.slice(2, hidden, hidden), u = projected.slice(2, 2 * hidden, hidden);
-  multiply<R>(executor, b, u, activation::none, u);
-  fold(executor, short_conv<R>{.taps = l.taps()}, {.x = u, .weight = l.conv, .bias = l.conv_bias}, state.conv, {.o = mixed}, call);
-  multiply<R>(executor, c, mixed, activation::none, mixed);
-  project<T>(executor, l.out, mixed, y);
+template <class R>
+struct lfm2_values {
+  view<R, 3> projected, product, mixed, gated;
+  view<R, 3> b, c, u;  // of projected
+};
+template <storage T, class R = accumulate_t<T>>
+lfm2_values<R> values_of(const lfm2_conv<T>& l, layer_room& room) {
+  lfm2_values<R> v;
+  const index width = l.hidden();
+  v.projected = room.take<R>(3 * width);
+  v.b = v.projected.slice(2, 0, width);
+  v.c = v.projected.slice(2, width, width);
+  v.u = v.projected.slice(2, 2 * width, width);
+  v.product = room.after(v.u);
+  v.mixed = room.take<R>(width);
+  v.gated = room.after(v.mixed);
+  return v;
+}
+
+}  // namespace detail
+
+template <storage T, class Call>
+void forward(cpu& executor, const lfm2_conv<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const Call& call) {
+  using R = accumulate_t<T>;
+  layer_room room(executor, call, x.extent[0], x.extent[1]);
+  const auto v = detail::values_of(l, room);
+
+  project<T>(executor, l.in, x, v.projected);
+  multiply<R>(executor, v.b, v.u, activation::none, v.product);
+  fold(executor, short_conv<R>{.taps = l.taps()}, {.x = v.product, .weight = l.conv, .bias = l.conv_bias}, state.conv, {.o = v.mixed}, call);
+  multiply<R>(executor, v.c, v.mixed, activation::none, v.gated);
+  project<T>(executor, l.out, v.gated, y);
 }
 
 template <storage T>

@@ -24,6 +24,10 @@ struct lightning_layer {
   using inputs = hidden_inputs<T>;
   using outputs = hidden_outputs<T>;
   using state_type = layer_state<accumulate_t<T>>;
+  using cotangents = hidden_cotangents<T>;
+  using parameter_gradients = lightning_layer<accumulate_t<T>>;
+  using gradients = hidden_gradients<T, parameter_gradients>;
+  using state_gradient = layer_state<accumulate_t<T>>;
   static constexpr bool rehearses = true;
 
   index heads = 0, head_dim = 0;
@@ -34,6 +38,8 @@ struct lightning_layer {
   array<accumulate_t<T>, 1> norm{};                // [heads * head_dim]
   projection<T> out{};
 
+  auto parts() { return std::tuple{part{"qkv", qkv}, part{"gate", gate}, part{"norm", norm}, part{"out", out}}; }
+  auto parts() const { return std::tuple{part{"qkv", qkv}, part{"gate", gate}, part{"norm", norm}, part{"out", out}}; }
   index hidden() const { return out.outputs(); }
   state_type state(const shape& s) const {
     return {{}, lightning<accumulate_t<T>>{}.state({.batch = s.batch, .heads = heads, .key_dim = head_dim, .value_dim = head_dim})};
@@ -47,22 +53,44 @@ struct lightning_layer {
 
 inline namespace WEFT_ISA {
 
-template <storage T>
-void forward(cpu& executor, const lightning_layer<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const layer_call& call) {
-  using R = accumulate_t<T>;
-  const index B = x.extent[0], n = x.extent[1], H = l.heads, d = l.head_dim;
-  temporaries::scope memory(executor.temporaries());
-  const auto qkv = memory.take<R>(B, n, 3 * H * d), z = memory.take<R>(B, n, H * d), o = memory.take<R>(B, n, H * d);
+namespace detail {
 
-  project<T>(executor, l.qkv, x, qkv);
-  project<T>(executor, l.gate, x, z);
-  activate<R>(executor, qkv, activation::silu, qkv);
-  const auto heads = heads_of(qkv, 0, H, 3 * d);
-  fold(executor, lightning<R>{}, {.q = heads.slice(3, 0, d), .k = heads.slice(3, d, d), .v = heads.slice(3, 2 * d, d), .g = l.g}, state.recurrent,
-       {.o = heads_of(o, 0, H, d)}, call);
-  rms_norm_gated<R>(executor, heads_of(o, 0, 1, H * d), heads_of(z, 0, 1, H * d), l.norm, heads_of(o, 0, 1, H * d),
+template <class R>
+struct lightning_values {
+  view<R, 3> raw, qkv, z, read, o;
+};
+template <storage T, class R = accumulate_t<T>>
+lightning_values<R> values_of(const lightning_layer<T>& l, layer_room& room) {
+  lightning_values<R> v;
+  v.raw = room.take<R>(l.qkv.outputs());
+  v.qkv = room.after(v.raw);
+  v.z = room.take<R>(l.heads * l.head_dim);
+  v.read = room.take<R>(l.heads * l.head_dim);
+  v.o = room.after(v.read);
+  return v;
+}
+template <storage T, class R>
+typename lightning<R>::inputs inputs_of(const lightning_layer<T>& l, const lightning_values<R>& v) {
+  const auto heads = heads_of(v.qkv, 0, l.heads, 3 * l.head_dim);
+  return {.q = heads.slice(3, 0, l.head_dim), .k = heads.slice(3, l.head_dim, l.head_dim), .v = heads.slice(3, 2 * l.head_dim, l.head_dim), .g = l.g};
+}
+
+}  // namespace detail
+
+template <storage T, class Call>
+void forward(cpu& executor, const lightning_layer<T>& l, view<const T, 3> x, layer_state<accumulate_t<T>>& state, const std::type_identity_t<output<T, 3>>& y, const Call& call) {
+  using R = accumulate_t<T>;
+  const index width = l.heads * l.head_dim;
+  layer_room room(executor, call, x.extent[0], x.extent[1]);
+  const auto v = detail::values_of(l, room);
+
+  project<T>(executor, l.qkv, x, v.raw);
+  project<T>(executor, l.gate, x, v.z);
+  activate<R>(executor, v.raw, activation::silu, v.qkv);
+  fold(executor, lightning<R>{}, detail::inputs_of(l, v), state.recurrent, {.o = heads_of(v.read, 0, l.heads, l.head_dim)}, call);
+  rms_norm_gated<R>(executor, heads_of(v.read, 0, 1, width), heads_of(v.z, 0, 1, width), l.norm, heads_of(v.o, 0, 1, width),
                     {.eps = l.norm_eps, .gate = activation::sigmoid});
-  project<T>(executor, l.out, o, y);
+  project<T>(executor, l.out, v.o, y);
 }
 
 // Layer `layer` of num_hidden_layers: later layers decay less.

@@ -44,8 +44,7 @@ mamba2_layer<T> load_mamba2_layer(const parameters<T>& p, const mamba2_options& 
 
   l.conv = load_taps(p, "conv1d.weight", channels);
   if (p.find("conv1d.bias")) l.conv_bias = load_wide(p, "conv1d.bias", channels);
-  l.A = load_wide(p, "A_log", o.heads);
-  for (index h = 0; h < o.heads; ++h) l.A(h) = -std::exp(l.A(h));
+  l.A_log = load_wide(p, "A_log", o.heads);
   l.D = load_wide(p, "D", o.heads);
   l.dt_bias = load_wide(p, "dt_bias", o.heads);
   if (normed) l.norm = load_wide(p, "norm.weight", inner);

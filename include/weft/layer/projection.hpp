@@ -10,6 +10,7 @@
 
 #include "../backend/cpu/elementwise.hpp"
 #include "../core/array.hpp"
+#include "../core/state.hpp"
 
 namespace weft {
 inline namespace v1 {
@@ -19,6 +20,8 @@ struct projection {
   array<T, 2> weight{};  // [out, in]
   array<T, 1> bias{};    // [out], optional
 
+  auto parts() { return std::tuple{part{"weight", weight}, part{"bias", bias}}; }
+  auto parts() const { return std::tuple{part{"weight", weight}, part{"bias", bias}}; }
   index inputs() const { return weight.extent(1); }
   index outputs() const { return weight.extent(0); }
 };
@@ -29,6 +32,8 @@ struct low_rank_projection {
   projection<T> down{};  // optional
   projection<T> up{};
 
+  auto parts() { return std::tuple{part{"down", down}, part{"up", up}}; }
+  auto parts() const { return std::tuple{part{"down", down}, part{"up", up}}; }
   index outputs() const { return up.outputs(); }
 };
 
