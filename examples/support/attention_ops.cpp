@@ -67,6 +67,11 @@ results run_attention(const call& c, const weft::attention<T, Selector>& mixer) 
   auto cache = mixer.state(shape);
   weft::array<real, 4> o({batch, time, q.extent(2), v.extent(3)});
   weft::array<real, 3> lse({batch, time, q.extent(2)});
+  weft::array<std::int32_t, 4> idx;  // what was chosen
+  if constexpr (requires { mixer.select.topk; }) {
+    mixer.select.check();
+    idx = weft::array<std::int32_t, 4>({batch, time, q.extent(2), mixer.select.topk});
+  }
   const auto inputs = [&](index first, index count) {
     return typename mixer_type::inputs{.q = q.view().slice(1, first, count),
                                        .k = k.view().slice(1, surplus + first, count),
@@ -74,7 +79,7 @@ results run_attention(const call& c, const weft::attention<T, Selector>& mixer) 
                                        .sink = sink.view()};
   };
   const auto outputs = [&](index first, index count) {
-    return typename mixer_type::outputs{.o = o.view().slice(1, first, count), .lse = lse.view().slice(1, first, count)};
+    return typename mixer_type::outputs{.o = o.view().slice(1, first, count), .lse = lse.view().slice(1, first, count), .idx = idx.view().slice(1, first, count)};
   };
   weft::check_attention(mixer, inputs(0, time), cache, outputs(0, time), cu);
   if (surplus > 0) weft::append(mixer, k.view().slice(1, 0, surplus), v.view().slice(1, 0, surplus), cache);
@@ -83,8 +88,14 @@ results run_attention(const call& c, const weft::attention<T, Selector>& mixer) 
   else feed(c, mixer, cache, time, cu, inputs, outputs);
   warn(mixer, {.q = q.view(), .k = k.view(), .v = v.view(), .sink = sink.view()}, r);
   r.outputs.emplace("o", to_result(o));
-  r.outputs.emplace("lse", to_result(lse));
+  r.outputs.emplace(idx.null() ? "lse" : "idx", idx.null() ? to_result(lse) : to_result(idx));
   return r;
+}
+
+index required(const call& c, std::string_view name) {
+  const index given = c.options.integer(name, 1, 0);
+  weft::require(given > 0, weft::errc::missing, name, ": expected an integer from 1, got none");
+  return given;
 }
 
 template <class Selector>
@@ -93,6 +104,8 @@ results attention(const call& c) {
     weft::attention<typename decltype(t)::type, Selector> mixer;
     if constexpr (std::is_same_v<Selector, weft::window>)
       mixer.select = {.window = c.options.integer("window", 0, 0), .kept = c.options.integer("kept", 0, 0)};
+    if constexpr (requires { mixer.select.topk; }) mixer.select.topk = required(c, "topk");
+    if constexpr (requires { mixer.select.topk; mixer.select.block_size; }) mixer.select.block_size = required(c, "block_size");
     mixer.scale = c.options.number("scale");
     mixer.softcap = c.options.at_least("softcap", 0.0, 0.0);
     mixer.causal = c.options.flag("causal", true);
@@ -110,6 +123,12 @@ std::vector<op> attention_operators() {
        .options = {"scale", "softcap", "causal", "window", "kept"},
        .has_gradients = true,
        .run = attention<weft::window>},
+      {.name = "topk_attention", .main_input = "q", .options = {"scale", "softcap", "causal", "topk"}, .has_gradients = true, .run = attention<weft::top_tokens>},
+      {.name = "block_topk_attention",
+       .main_input = "q",
+       .options = {"scale", "softcap", "causal", "topk", "block_size"},
+       .has_gradients = true,
+       .run = attention<weft::top_blocks>},
   };
 }
 

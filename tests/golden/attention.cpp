@@ -1,16 +1,17 @@
 #include "golden_run.hpp"
 
+namespace {
+constexpr const char* names[] = {"softmax_attention", "sliding_window_attention", "topk_attention", "block_topk_attention"};
+}
+
 TEST_CASE("golden attention, every mode, float and double") {
-  golden::check_operator("softmax_attention");
-  golden::check_operator("sliding_window_attention");
+  for (const char* name : names) golden::check_operator(name);
 }
 
 TEST_CASE("golden gradients of attention") {
-  golden::check_gradients("softmax_attention");
-  golden::check_gradients("sliding_window_attention");
+  for (const char* name : names) golden::check_gradients(name);
 }
 
 TEST_CASE("golden attention, 16-bit storage") {
-  golden::check_16_bit("softmax_attention");
-  golden::check_16_bit("sliding_window_attention");
+  for (const char* name : names) golden::check_16_bit(name);
 }

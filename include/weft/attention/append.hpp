@@ -43,7 +43,7 @@ namespace detail {
 
 // The source of (sequence, head). With `appended`, the cache already holds the call's tokens.
 template <class M>
-key_source<typename M::storage_type> source_of(const attention_extents& x, const typename M::inputs& in, const typename M::state_type& cache,
+key_source<typename M::storage_type> source_of(const attention_extents& x, const typename M::inputs& in, const key_value_cache<typename M::storage_type>& cache,
                                                const token_span& t, index n, index h, bool appended) {
   const index first = (n * x.heads + h) * cache.capacity();
   key_source<typename M::storage_type> s;
@@ -63,6 +63,15 @@ key_source<typename M::storage_type> source_of(const attention_extents& x, const
   return s;
 }
 
+template <class T>
+void mean_of_rows(const T* rows, index count, index width, accumulate_t<T>* to) {
+  using R = accumulate_t<T>;
+  std::fill_n(to, width, R(0));
+  for (index i = 0; i < count; ++i)
+    for (index d = 0; d < width; ++d) to[d] += static_cast<R>(rows[i * width + d]);
+  for (index d = 0; d < width; ++d) to[d] /= static_cast<R>(count);
+}
+
 // Copies the tokens of (sequence, head) that later queries may read; lengths are the caller's.
 template <class M>
 void append_head(const attention_extents& x, const typename M::inputs& in, typename M::state_type& cache, const token_span& t, index n, index h) {
@@ -76,6 +85,11 @@ void append_head(const attention_extents& x, const typename M::inputs& in, typen
     const key_run<T> from = s.run(p);
     std::copy_n(from.k, x.key_dim, keys + x.slots.slot(p) * x.key_dim);
     std::copy_n(from.v, x.value_dim, values + x.slots.slot(p) * x.value_dim);
+  }
+  if constexpr (M::pools) {
+    const index size = cache.block_size;
+    for (index c = s.cached / size; c < s.end / size; ++c)
+      mean_of_rows(keys + c * size * x.key_dim, size, x.key_dim, cache.pooled.data() + ((n * x.heads + h) * cache.pooled.extent(2) + c) * x.key_dim);
   }
 }
 
@@ -91,7 +105,7 @@ void add_lengths(const attention_extents& x, typename M::state_type& cache, std:
 // k [B, T, H, K], v [B, T, H, V], or packed with cu_seqlens. Throws weft::error before anything is written.
 template <class T, class Selector>
 void append(const attention<T, Selector>& mixer, std::type_identity_t<view<const T, 4>> k, std::type_identity_t<view<const T, 4>> v,
-            key_value_cache<T>& cache, std::span<const index> cu_seqlens = {}) {
+            typename attention<T, Selector>::state_type& cache, std::span<const index> cu_seqlens = {}) {
   using M = attention<T, Selector>;
   attention_extents x = detail::start_of_check(mixer, cache);
   bool known = false;

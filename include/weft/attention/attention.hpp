@@ -8,6 +8,7 @@
 // soft cap), gpt-oss (2508.10925: sink logits), Dao et al. 2022 (2205.14135: the blocked order of summation).
 #pragma once
 #include <array>
+#include <cstdint>
 #include <cmath>
 #include <optional>
 
@@ -15,6 +16,7 @@
 #include "../core/state.hpp"
 #include "../core/roles.hpp"
 #include "cache.hpp"
+#include "lists.hpp"
 #include "selector.hpp"
 
 namespace weft {
@@ -25,14 +27,23 @@ inline constexpr role query{.heads = per_head::value, .width = width::key_dim};
 inline constexpr role read_value{.heads = per_head::key, .width = width::value_dim};
 }  // namespace roles
 
+namespace detail {
+template <class Selector>
+inline constexpr bool pools = false;
+template <scored_selector Selector>
+inline constexpr bool pools<Selector> = Selector::pooled;
+}  // namespace detail
+
 // attention<float> full;   attention<bf16, window> local{.select = {.window = 512, .kept = 4}, .softcap = 50};
 template <class T, class Selector = dense>
 struct attention {
   static_assert(storage<T>, "weft: activations are stored as float, double, weft::bf16 or weft::fp16");
-  static_assert(key_selector<Selector>, "weft: the second argument of attention is not a selector: it needs select, retained and check");
+  static_assert(key_selector<Selector> || list_selector<Selector>,
+                "weft: the second argument of attention is not a selector: it needs select, retained and check, or the lists of attention/lists.hpp");
   using storage_type = T;
   using real = accumulate_t<T>;
-  using state_type = key_value_cache<T>;
+  static constexpr bool pools = detail::pools<Selector>;  // the cache keeps means of blocks
+  using state_type = std::conditional_t<pools, pooled_cache<T>, key_value_cache<T>>;
   struct inputs {
     input<roles::query, T> q;         // [B, T, HQ, K]
     input<roles::key, T> k;           // [B, T, H, K]: the new tokens
@@ -43,6 +54,7 @@ struct attention {
   struct outputs {
     output<T, 4> o;                   // [B, T, HQ, V]
     view<real, 3> lse{};              // [B, T, HQ], optional: natural logarithm of the denominator, sink included
+    view<std::int32_t, 4> idx{};      // [B, T, HQ, topk], optional, of selectors by score: the blocks read, ascending, then -1
   };
   struct cotangents {
     cotangent<T, 4> o{};              // [B, T, HQ, V]
@@ -70,6 +82,10 @@ struct attention {
     cache.keys = array<T, 4>({s.batch, s.heads, slots, s.key_dim});
     cache.values = array<T, 4>({s.batch, s.heads, slots, s.value_dim});
     cache.length = array<std::int64_t, 1>({s.batch});
+    if constexpr (pools) {
+      cache.block_size = select.block();
+      cache.pooled = array<real, 4>({s.batch, s.heads, slots / select.block(), s.key_dim});
+    }
     return cache;
   }
 

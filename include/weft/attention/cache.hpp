@@ -81,19 +81,52 @@ struct key_value_cache {
     values = std::move(more_values);
   }
 
- private:
+ protected:
   WEFT_INLINE void check_lengths(index most) const {
     for (index n = 0; n < length.size(); ++n)
       if (length(n) < 0 || length(n) > most)
         throw error(errc::value, "weft: length: expected 0 to " + std::to_string(most) + " tokens, got " + std::to_string(length(n)) + " for sequence " + std::to_string(n));
   }
-  static array<T, 4> wider(const array<T, 4>& from, index capacity) {
+  template <class E>
+  static array<E, 4> wider(const array<E, 4>& from, index capacity) {
     auto extent = from.extent();
     const index old_row = extent[2] * extent[3], rows = extent[0] * extent[1];
     extent[2] = capacity;
-    array<T, 4> to(extent);
+    array<E, 4> to(extent);
     for (index r = 0; r < rows; ++r) std::copy_n(from.data() + r * old_row, old_row, to.data() + r * capacity * extent[3]);
     return to;
+  }
+};
+
+// A cache that also keeps the mean of every whole block of keys: what a block is scored by without reading its keys again.
+template <storage T>
+struct pooled_cache : key_value_cache<T> {
+  using R = accumulate_t<T>;
+  array<R, 4> pooled;    // [N, H, capacity / block_size, K]
+  index block_size = 1;  // the mixer's
+
+  auto parts() { return std::tuple{part{"keys", this->keys}, part{"values", this->values}, part{"length", this->length}, part{"pooled", pooled}}; }
+  auto parts() const { return std::tuple{part{"keys", this->keys}, part{"values", this->values}, part{"length", this->length}, part{"pooled", pooled}}; }
+  pooled_cache like() const {
+    pooled_cache s;
+    s.block_size = block_size;
+    return s;
+  }
+  WEFT_INLINE pooled_cache gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE pooled_cache gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+
+  WEFT_INLINE void check(const retained_keys& retained) const {
+    key_value_cache<T>::check(retained);
+    const auto& e = this->keys.extent();
+    if (pooled.extent() != std::array<index, 4>{e[0], e[1], e[2] / block_size, e[3]})
+      throw error(errc::shape, "weft: pooled: expected " + std::to_string(e[2] / block_size) + " blocks of " + std::to_string(block_size) + " keys, got " +
+                                   std::to_string(pooled.extent(2)));
+  }
+  WEFT_INLINE void check() const { check(retained_keys{}); }
+  void grow(index capacity) {
+    auto more = this->wider(pooled, std::max(pooled.extent(2), capacity / block_size));
+    key_value_cache<T>::grow(capacity);
+    pooled = std::move(more);
   }
 };
 

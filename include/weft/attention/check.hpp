@@ -4,27 +4,10 @@
 
 #include "../core/check.hpp"
 #include "attention.hpp"
+#include "list_check.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {
-
-struct attention_extents {
-  index batch = 0, time = 0, sequences = 0, heads = 0, query_heads = 0, key_dim = 0, value_dim = 0;
-  cache_slots slots;
-  bool output_is_query = false, output_is_value = false;  // o is exactly the view of q or v
-
-  index group() const { return heads ? query_heads / heads : 0; }
-};
-
-// The tokens of sequence n: batch row and [begin, end) in time.
-struct token_span {
-  index batch, begin, end;
-  index count() const { return end - begin; }
-};
-inline token_span tokens_of(const attention_extents& x, std::span<const index> cu, index n) {
-  if (cu.empty()) return {n, 0, x.time};
-  return {0, cu[static_cast<std::size_t>(n)], cu[static_cast<std::size_t>(n) + 1]};
-}
 
 namespace detail {
 
@@ -120,6 +103,8 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
   check::no_overlap("lse", out.lse, "sink", in.sink);
   check::no_overlap("lse", out.lse, "state.keys", cache.keys.view());
   check::no_overlap("lse", out.lse, "state.values", cache.values.view());
+  if constexpr (list_selector<decltype(mixer.select)>) detail::check_lists(mixer, in, cache, out, cu, x);
+  else require(out.idx.null(), errc::value, "idx: expected a null view where nothing is chosen by score, got one");
   return x;
 }
 

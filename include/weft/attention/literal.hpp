@@ -5,13 +5,13 @@
 #include <vector>
 
 #include "../math/softmax_state.hpp"
-#include "append.hpp"
+#include "list_literal.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {
 
 template <class T, class Selector>
-void run_literal(const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, key_value_cache<T>& cache,
+void run_literal(const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, typename attention<T, Selector>::state_type& cache,
                  const typename attention<T, Selector>::outputs& out, std::span<const index> cu) {
   using M = attention<T, Selector>;
   using R = accumulate_t<T>;
@@ -22,6 +22,12 @@ void run_literal(const attention<T, Selector>& mixer, const typename attention<T
   array<R, 4> o({x.batch, x.time, x.query_heads, x.value_dim});
   array<R, 3> lse({x.batch, x.time, x.query_heads});
   std::vector<R> sum(static_cast<std::size_t>(x.value_dim));
+  array<std::int32_t, 4> lists;
+  if constexpr (list_selector<Selector>) lists = detail::literal_lists(mixer, in, cache, x, cu);
+  const auto select = [&] {
+    if constexpr (list_selector<Selector>) return listed_keys{lists.view(), mixer.select.block(), cache.length.data(), cu};
+    else return mixer.select;
+  }();
 
   for (index n = 0; n < x.sequences; ++n)
     for (index head = 0; head < x.query_heads; ++head) {
@@ -33,7 +39,7 @@ void run_literal(const attention<T, Selector>& mixer, const typename attention<T
         std::fill(sum.begin(), sum.end(), R(0));
         softmax_state<R> row;  // m and l of the row; its channels are in `sum`
         if (!in.sink.null()) row = softmax_state<R>::sink(in.sink(head));
-        mixer.select.select({n, h, p, p + 1, source.end}, [&](key_range keys) {
+        select.select({n, h, p, p + 1, source.end, head, 1}, [&](key_range keys) {
           for (index j = keys.begin; j < std::min(keys.end, visible); ++j) {
             const key_run<T> at = source.run(j);
             R score = 0;
@@ -57,6 +63,7 @@ void run_literal(const attention<T, Selector>& mixer, const typename attention<T
   for (index n = 0; n < x.sequences; ++n)
     for (index h = 0; h < x.heads; ++h) detail::append_head<M>(x, in, cache, tokens_of(x, cu, n), n, h);
   detail::add_lengths<M>(x, cache, cu);
+  if constexpr (list_selector<Selector>) detail::write_lists(lists, out.idx);
   out.o.visit([&](const auto& to) {
     using element = typename std::remove_cvref_t<decltype(to)>::element;
     for (index b = 0; b < x.batch; ++b)

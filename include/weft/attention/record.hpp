@@ -21,6 +21,7 @@ struct attention_record {
   key_value_cache<T> before;         // the slots in use, as many for every sequence
   array<R, 4> o;                     // [B, T, HQ, V]
   array<R, 3> lse;                   // [B, T, HQ]
+  array<std::int32_t, 4> lists;      // [B, T, HQ, width], of a selector by lists: what was read, ended by -1
 };
 
 }  // namespace v1
@@ -54,6 +55,16 @@ void start_record(attention_record<T, Selector>& r, const attention<T, Selector>
   fit(r.before.length, {x.sequences});
   fit(r.o, {x.batch, x.time, x.query_heads, x.value_dim});
   fit(r.lse, {x.batch, x.time, x.query_heads});
+  if constexpr (scored_selector<Selector>) {
+    fit(r.lists, {x.batch, x.time, x.query_heads, mixer.select.topk});
+  } else if constexpr (list_selector<Selector>) {
+    fit(r.lists, {x.batch, x.time, x.query_heads, mixer.select.width(0)});
+    for (index i = 0; i < x.batch * x.time * x.query_heads; ++i) {
+      const index h = i % x.query_heads, t = i / x.query_heads % x.time, b = i / x.query_heads / x.time, width = r.lists.extent(3);
+      const auto given = mixer.select.given(b, t, h, x.time, x.query_heads);
+      std::fill(std::copy(given.begin(), given.end(), r.lists.data() + i * width), r.lists.data() + (i + 1) * width, -1);
+    }
+  }
   for (index i = 0; i < x.sequences * x.heads; ++i) {
     std::copy_n(cache.keys.data() + i * x.slots.slots * x.key_dim, used * x.key_dim, r.before.keys.data() + i * used * x.key_dim);
     std::copy_n(cache.values.data() + i * x.slots.slots * x.value_dim, used * x.value_dim, r.before.values.data() + i * used * x.value_dim);

@@ -29,6 +29,7 @@ struct query_span {
   index sequence = 0, head = 0;
   index begin = 0, end = 0;
   index keys = 0;
+  index query_head = 0, query_heads = 1;  // of the group, for selectors that have `per_query_head`: each head its own answer
 };
 
 struct retained_keys {

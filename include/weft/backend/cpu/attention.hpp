@@ -6,6 +6,7 @@
 #pragma once
 #include "../../attention/append.hpp"
 #include "../../core/verbs.hpp"
+#include "attention_lists.hpp"
 #include "attention_walk.hpp"
 
 namespace weft {
@@ -18,10 +19,10 @@ class attention_call {
   using mixer_type = attention<T, Selector>;
   using R = accumulate_t<T>;
   using tile_type = attention_tile<R>;
-  static constexpr index W = simd<R>::width, L = tile_type::panel;
+  static constexpr index W = simd<R>::width, L = tile_type::panel, most_list_entries = index{1} << 18;  // of one task: a megabyte
 
  public:
-  attention_call(cpu& executor, const mixer_type& mixer, const typename mixer_type::inputs& in, key_value_cache<T>& cache,
+  attention_call(cpu& executor, const mixer_type& mixer, const typename mixer_type::inputs& in, typename attention<T, Selector>::state_type& cache,
                  const typename mixer_type::outputs& out, std::span<const index> cu)
       : executor_(executor), mixer_(mixer), in_(in), cache_(cache), out_(out), cu_(cu), x_(check_attention(mixer, in, cache, out, cu)),
         scale_(static_cast<R>(mixer.scale_for(x_.key_dim))) {
@@ -33,12 +34,19 @@ class attention_call {
     softmax_rows<R> rows;
     packed_keys<R> packed;
     plain_keys<T> plain;
+    list_rows<R> lists;
   };
+  static constexpr bool by_list = list_selector<Selector>;
 
   void run() {
     temporaries::scope shared(executor_.temporaries());
     const index tokens = largest_sequence();
     query_rows_ = std::max<index>(1, tile_type::block_rows(x_.key_dim, x_.value_dim) / std::max<index>(1, x_.group())) * x_.group();
+    if constexpr (by_list) {
+      for (index n = 0; n < x_.sequences; ++n) blocks_ = std::max(blocks_, blocks_of(n));
+      list_width_ = mixer_.select.width(blocks_);
+      query_rows_ *= std::clamp<index>(most_list_entries / std::max<index>(1, query_rows_ * list_width_), 1, 8);  // the more, the fuller the gathered strips
+    }
     units_ = 0;
     segments_ = 0;
     for (index n = 0; n < x_.sequences; ++n) {
@@ -96,7 +104,13 @@ class attention_call {
     w.rows.place(memory, row_capacity_, std::min(row_capacity_, tile_type::strip));
     w.packed.place(memory, x_.key_dim, x_.value_dim);
     w.plain.place(memory, x_.key_dim, x_.value_dim);
+    if constexpr (by_list) w.lists.place(memory, row_capacity_, list_width_, blocks_, x_.key_dim, w.rows.query_stride, w.rows.value_stride);
     return w;
+  }
+
+  index blocks_of(index n) const {
+    const index size = mixer_.select.block();
+    return (length(n) + tokens_of(x_, cu_, n).count() + size - 1) / size;
   }
 
   attention_fold<Selector, R> fold_of(index n, index h, index first_token) const {
@@ -111,12 +125,16 @@ class attention_call {
   index segments_of(index n) const {
     const index rows = tokens_of(x_, cu_, n).count() * x_.group();
     if (rows == 0) return 0;
+    if constexpr (by_list) return 1;
+    else return segments_of_cover(n, rows);
+  }
+  index segments_of_cover(index n, index rows) const {
     index covered = 0;
     fold_of(n, 0, 0).cover(0, rows, [&](key_range r) { covered += r.end - r.begin; });
     return std::max<index>(1, (covered + tile_type::segment - 1) / tile_type::segment);
   }
 
-  void load_queries(softmax_rows<R>& rows, index n, index h, index first_row, index count) const {
+  void load_queries(softmax_rows<R>& rows, index n, index h, index first_row, index count, R factor) const {
     const token_span t = tokens_of(x_, cu_, n);
     const index padded = (count + tile_type::rows - 1) / tile_type::rows * tile_type::rows;
     rows.clear(padded);
@@ -129,14 +147,18 @@ class attention_call {
       const index row = first_row + r;
       const T* const from = &in_.q(t.batch, t.begin + row / x_.group(), h * x_.group() + row % x_.group(), 0);
       index i = 0;
-      for (; i + W <= x_.key_dim; i += W) (load(from + i) * simd<R>(scale_)).store(to + i);
-      if (i < x_.key_dim) (load(from + i, x_.key_dim - i) * simd<R>(scale_)).store(to + i);
+      for (; i + W <= x_.key_dim; i += W) (load(from + i) * simd<R>(factor)).store(to + i);
+      if (i < x_.key_dim) (load(from + i, x_.key_dim - i) * simd<R>(factor)).store(to + i);
     }
   }
 
   void many_rows(workspace& w, index n, index h, index rows, index block) const {
     const index first_row = block * query_rows_, count = std::min(query_rows_, rows - first_row);
-    load_queries(w.rows, n, h, first_row, count);
+    if constexpr (by_list) return rows_by_list(w, n, h, first_row, count);
+    else many_rows_of(w, n, h, first_row, count);
+  }
+  void many_rows_of(workspace& w, index n, index h, index first_row, index count) const {
+    load_queries(w.rows, n, h, first_row, count, scale_);
     const auto fold = fold_of(n, h, first_row / x_.group());
     const key_source<T> keys = source(n, h);
     fold.cover(0, count, [&](key_range range) { fold_range(fold, w.rows, count, w.packed, keys, range); });
@@ -145,7 +167,11 @@ class attention_call {
 
   void few_rows(workspace& w, index n, index h, index rows, index segment, index segments, R* partial) const {
     w.rows.value_stride = round_up_to_lanes<R>(x_.value_dim);
-    load_queries(w.rows, n, h, 0, rows);
+    if constexpr (by_list) return rows_by_list(w, n, h, 0, rows);
+    else few_rows_of(w, n, h, rows, segment, segments, partial);
+  }
+  void few_rows_of(workspace& w, index n, index h, index rows, index segment, index segments, R* partial) const {
+    load_queries(w.rows, n, h, 0, rows, scale_);
     const auto fold = fold_of(n, h, 0);
     const key_source<T> keys = source(n, h);
     index before = 0;  // keys of the ranges passed
@@ -164,6 +190,59 @@ class attention_call {
       row[1] = e.l;
       std::copy_n(w.rows.acc + r * w.rows.value_stride, w.rows.value_stride, row + 2);
     }
+  }
+
+  // Lists first, by the queries as they are; then what they name.
+  void rows_by_list(workspace& w, index n, index h, index first_row, index count) const {
+    const token_span t = tokens_of(x_, cu_, n);
+    const row_places places{length(n) + first_row / x_.group(), x_.group(), length(n) + t.count(), mixer_.causal};
+    const key_source<T> keys = source(n, h);
+    const index size = mixer_.select.block();
+    const R softcap = static_cast<R>(mixer_.softcap);
+    const bool few = is_few(t.count() * x_.group());
+    bool all = false;  // whether every row reads all that it sees
+    if constexpr (scored_selector<Selector>) {
+      load_queries(w.rows, n, h, first_row, count, R(1));
+      all = mixer_.select.choose(places.visible(count - 1)).all();
+      const auto choose = [&](auto& operand, const auto& scored) { choose_lists(w.lists, w.rows, count, mixer_.select, places, operand, scored); };
+      if constexpr (Selector::pooled) {
+        key_source<R> means;
+        means.slots = cache_slots(cache_.pooled.extent(2), {});
+        means.cache_k = cache_.pooled.data() + (n * x_.heads + h) * cache_.pooled.extent(2) * x_.key_dim;
+        means.key_dim = x_.key_dim;
+        means.cached = means.end = cache_.pooled.extent(2);
+        if (few) choose(w.lists.plain, means);
+        else choose(w.lists.packed, means);
+      } else {
+        if (few) choose(w.plain, keys);
+        else choose(w.lists.packed, keys);
+      }
+      for (index i = 0; i < count * w.rows.query_stride; i += W) (simd<R>::load(w.rows.q + i) * simd<R>(scale_)).store(w.rows.q + i);
+    } else {
+      load_queries(w.rows, n, h, first_row, count, scale_);
+      for (index r = 0; r < count; ++r) {
+        const auto given = mixer_.select.given(t.batch, t.begin + (first_row + r) / x_.group(), h * x_.group() + (first_row + r) % x_.group(), x_.time, x_.query_heads);
+        std::copy(given.begin(), given.end(), w.lists.lists + r * list_width_);
+        w.lists.lengths[r] = static_cast<std::int32_t>(given.size());
+      }
+    }
+    if (few || (!all && size < 32 && list_width_ * 8 < places.visible(count - 1) / size)) {
+      read_lists_by_row(w.lists, w.rows, count, w.plain, keys, n, h, places, size, softcap);
+    } else if (all) {
+      const dense selector;
+      const attention_fold<dense, R> fold{selector, n, h, places.first, places.group, places.keys, mixer_.causal, softcap};
+      fold.cover(0, count, [&](key_range range) { fold_range(fold, w.rows, count, w.packed, keys, range); });
+    } else {
+      w.lists.some.value_stride = w.rows.value_stride;
+      read_lists_gathered(w.lists, w.rows, count, w.packed, keys, n, h, places, size, softcap);
+    }
+    for (index r = 0; r < count && !out_.idx.null(); ++r) {
+      const auto list = w.lists.list(r);
+      for (index i = 0; i < out_.idx.extent[3]; ++i)
+        out_.idx(t.batch, t.begin + (first_row + r) / x_.group(), h * x_.group() + (first_row + r) % x_.group(), i) =
+            i < static_cast<index>(list.size()) ? list[static_cast<std::size_t>(i)] : -1;
+    }
+    finish(w.rows, n, h, first_row, count);
   }
 
   void merge_segments(workspace& w, index n, index h, const R* partial) const {
@@ -234,24 +313,24 @@ class attention_call {
   cpu& executor_;
   const mixer_type& mixer_;
   typename mixer_type::inputs in_;
-  key_value_cache<T>& cache_;
+  typename attention<T, Selector>::state_type& cache_;
   typename mixer_type::outputs out_;
   std::span<const index> cu_;
   attention_extents x_;
   R scale_;
-  index query_rows_ = 0, units_ = 0, segments_ = 0, row_capacity_ = 0, partial_stride_ = 0;
+  index query_rows_ = 0, units_ = 0, segments_ = 0, row_capacity_ = 0, partial_stride_ = 0, blocks_ = 0, list_width_ = 0;
 };
 
 }  // namespace detail
 
 template <class T, class Selector>
-void run_scan(cpu& executor, const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, key_value_cache<T>& cache,
+void run_scan(cpu& executor, const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, typename attention<T, Selector>::state_type& cache,
               const typename attention<T, Selector>::outputs& out, std::span<const index> cu) {
   detail::attention_call<T, Selector>(executor, mixer, in, cache, out, cu);
 }
 
 template <class T, class Selector>
-void run_step(cpu& executor, const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, key_value_cache<T>& cache,
+void run_step(cpu& executor, const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, typename attention<T, Selector>::state_type& cache,
               const typename attention<T, Selector>::outputs& out) {
   require(in.q.null() || in.q.extent[1] == 1, errc::shape, "q: expected one token a step, got ", in.q.null() ? 0 : in.q.extent[1]);
   run_scan(executor, mixer, in, cache, out, {});

@@ -9,6 +9,7 @@ inline namespace WEFT_ISA {
 template <class Selector, class R>
 class attention_fold {
   static constexpr index W = simd<R>::width, block = attention_tile<R>::keys;
+  static constexpr bool per_query_head = requires { Selector::per_query_head; };
 
  public:
   const Selector& selector;
@@ -21,7 +22,11 @@ class attention_fold {
   // f(range) for a cover of the keys that the rows [row, row + count) read.
   template <class F>
   WEFT_INLINE void cover(index row, index count, F&& f) const {
-    const query_span q{sequence, head, first + row / group, first + (row + count - 1) / group + 1, keys};
+    query_span q{sequence, head, first + row / group, first + (row + count - 1) / group + 1, keys};
+    if constexpr (per_query_head) {
+      q.query_heads = q.end - q.begin > 1 ? group : count;
+      q.query_head = head * group + (q.end - q.begin > 1 ? 0 : row % group);
+    }
     const index limit = causal ? std::min(q.end, keys) : keys;
     selector.select(q, [&](key_range r) {
       r.end = std::min(r.end, limit);
@@ -43,7 +48,7 @@ class attention_fold {
   // Whether every row reads all of [a, b).
   WEFT_INLINE bool all_read(index row, index count, index base, index a, index b) const {
     bool same = true;
-    for (index r = 0; r < count; r += group - (row + r) % group) {  // once a token
+    for (index r = 0; r < count; r += per_query_head ? 1 : group - (row + r) % group) {  // once a token
       bool all = false;
       cover(row + r, 1, [&](key_range k) { all |= k.begin <= base + a && k.end >= base + b; });
       same &= all;

@@ -102,6 +102,24 @@ struct softmax_rows {
     std::fill_n(l, rows * W, R(0));
   }
 
+  // Row `to` becomes row `from` of other rows of the same widths: all of it, or what the fold has changed.
+  WEFT_INLINE void copy_row(index to, const softmax_rows& other, index from) {
+    std::copy_n(other.q + from * query_stride, query_stride, q + to * query_stride);
+    copy_sums(to, other, from);
+  }
+  WEFT_INLINE void copy_sums(index to, const softmax_rows& other, index from) {
+    std::copy_n(other.acc + from * value_stride, value_stride, acc + to * value_stride);
+    m[to] = other.m[from];
+    std::copy_n(other.l + from * W, W, l + to * W);
+  }
+  // The row after the first becomes the first.
+  WEFT_INLINE void next_row() {
+    q += query_stride;
+    acc += value_stride;
+    m += 1;
+    l += W;
+  }
+
   static void cap(R* score, index vectors, R softcap) {
     const simd<R> c(softcap), inverse(R(1) / softcap);
     for (index i = 0; i < vectors; ++i) (c * tanh_(simd<R>::load(score + i * W) * inverse)).store(score + i * W);

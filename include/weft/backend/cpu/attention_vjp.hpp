@@ -19,6 +19,7 @@ class attention_vjp_call {
   using mixer_type = attention<T, Selector>;
   using R = accumulate_t<T>;
   using tile_type = attention_tile<R>;
+  using reader = std::conditional_t<list_selector<Selector>, listed_keys, Selector>;
   static constexpr index W = simd<R>::width, L = tile_type::panel, tasks_wanted = 16;
 
  public:
@@ -27,7 +28,7 @@ class attention_vjp_call {
                      const typename mixer_type::gradients& d_in)
       : executor_(executor), mixer_(mixer), in_(in), record_(record), d_out_(d_out), d_state_(d_state), d_in_(d_in), cu_(record.cu_seqlens),
         x_(check_vjp(mixer, in, record, d_out, d_state, d_in)), scale_(static_cast<R>(mixer.scale_for(x_.key_dim))),
-        want_state_(!d_state.keys.null()), key_stride_((x_.key_dim + L - 1) / L * L), value_stride_((x_.value_dim + L - 1) / L * L) {
+        reads_(reader_of(mixer, record)), want_state_(!d_state.keys.null()), key_stride_((x_.key_dim + L - 1) / L * L), value_stride_((x_.value_dim + L - 1) / L * L) {
     run();
   }
 
@@ -36,6 +37,11 @@ class attention_vjp_call {
     vjp_rows<R> rows;
     vjp_keys<R> keys;
   };
+
+  static reader reader_of(const mixer_type& mixer, const attention_record<T, Selector>& record) {
+    if constexpr (list_selector<Selector>) return {record.lists.view(), mixer.select.block(), record.before.length.data(), record.cu_seqlens};
+    else return mixer.select;
+  }
 
   // Of one sequence and key head: sums for all keys that exist, one after the other.
   struct sums_of_head {
@@ -109,9 +115,9 @@ class attention_vjp_call {
     for (index u = part; u < blocks; u += parts) {
       const index first_row = u * query_rows_, count = std::min(query_rows_, rows - first_row);
       load_rows(w.rows, n, h, first_row, count);
-      const attention_vjp_fold<Selector, R> fold{{mixer_.select, n, h, length(n) + first_row / x_.group(), x_.group(), keys.end, mixer_.causal,
-                                                  static_cast<R>(mixer_.softcap)},
-                                                 want_queries};
+      const attention_vjp_fold<reader, R> fold{{reads_, n, h, length(n) + first_row / x_.group(), x_.group(), keys.end, mixer_.causal,
+                                                static_cast<R>(mixer_.softcap)},
+                                               want_queries};
       // Without gradients of the call's own tensors only the cached keys matter.
       const index end = want_queries || want_keys || want_values ? keys.end : want_state_ ? length(n) : 0;
       fold.reads.cover(0, count, [&](key_range range) {
@@ -239,6 +245,7 @@ class attention_vjp_call {
   std::span<const index> cu_;
   attention_extents x_;
   R scale_;
+  reader reads_;  // the keys that the scan read
   bool want_state_;
   index key_stride_, value_stride_;
   index query_rows_ = 0, row_capacity_ = 0, parts_ = 1;
@@ -251,14 +258,17 @@ class attention_vjp_call {
 }  // namespace detail
 
 template <class T, class Selector>
-void run_record(cpu& executor, const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, key_value_cache<T>& cache,
+void run_record(cpu& executor, const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in, typename attention<T, Selector>::state_type& cache,
                 const typename attention<T, Selector>::outputs& out, tape& tape, std::span<const index> cu) {
   using R = accumulate_t<T>;
   constexpr index W = simd<R>::width;
   const attention_extents x = check_attention(mixer, in, cache, out, cu);
   auto& record = tape.template fill<attention_record<T, Selector>>();
   detail::start_record(record, mixer, x, cache, !in.sink.null(), cu);
-  run_scan(executor, mixer, in, cache, {.o = record.o.view(), .lse = record.lse.view()}, cu);
+  view<std::int32_t, 4> idx;
+  if constexpr (scored_selector<Selector>) idx = record.lists.view();
+  run_scan(executor, mixer, in, cache, {.o = record.o.view(), .lse = record.lse.view(), .idx = idx}, cu);
+  if constexpr (scored_selector<Selector>) detail::write_lists(record.lists, out.idx);
   if (executor.rehearsing()) return;
   if (!out.o.null() && x.value_dim > 0)
     executor.parallel_for(x.batch * x.time, [&](index i, int) {

@@ -1,0 +1,193 @@
+// Attention by lists on the CPU: lists are chosen a strip of rows at a time, then read.
+//
+// Many rows, blocks of some size: turned round, for each stretch of keys the rows that read it. These are gathered, and the one
+// fold takes them as it takes neighbours. Else row by row, keys in place.
+#pragma once
+#include "../../attention/list_check.hpp"
+#include "attention_walk.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+
+// Rows of queries of one sequence and key head, their lists, and what reading them needs.
+template <class R>
+struct list_rows {
+  static constexpr index strip = attention_tile<R>::strip, gathered = 4 * strip, W = simd<R>::width;
+
+  std::int32_t* lists = nullptr;    // [rows][width], ascending
+  std::int32_t* lengths = nullptr;  // [rows]
+  R* scores = nullptr;              // [strip][blocks]
+  R* work = nullptr;                // [blocks]
+  std::int32_t* starts = nullptr;   // [stretches + 1], of a stretch's readers
+  std::int32_t* readers = nullptr;  // [rows width]
+  softmax_rows<R> some;             // gathered rows
+  packed_keys<R> packed;            // what is scored, of no values
+  plain_keys<R> plain;
+  index width = 0, blocks = 0, score_stride = 0;
+
+  void place(arena& memory, index rows, index width_of_lists, index most_blocks, index key_dim, index query_stride, index value_stride) {
+    width = width_of_lists;
+    blocks = most_blocks;
+    score_stride = (blocks + attention_tile<R>::keys - 1) / attention_tile<R>::keys * attention_tile<R>::keys;
+    lists = memory.take<std::int32_t>(rows * width);
+    lengths = memory.take<std::int32_t>(rows);
+    scores = memory.take<R>(strip * score_stride);
+    work = memory.take<R>(score_stride);
+    starts = memory.take<std::int32_t>(blocks + 2);
+    readers = memory.take<std::int32_t>(rows * width);
+    some.query_stride = query_stride;
+    some.value_stride = value_stride;
+    some.place(memory, gathered, strip);
+    packed.place(memory, key_dim, 0);
+    plain.place(memory, key_dim, 0);
+  }
+
+  WEFT_INLINE std::span<const std::int32_t> list(index row) const { return {lists + row * width, static_cast<std::size_t>(lengths[row])}; }
+};
+
+// Where rows stand: row r is a head of the token at position first + r / group.
+struct row_places {
+  index first, group, keys;
+  bool causal;
+  WEFT_INLINE index visible(index row) const { return causal ? first + row / group + 1 : keys; }
+};
+
+// Selector for gathered rows: what row members[r] reads of one stretch of keys.
+struct stretch_of_lists {
+  static constexpr bool per_row = true;
+  const std::int32_t* lists;
+  const std::int32_t* lengths;
+  index width;
+  const std::int32_t* members;
+  row_places places;
+  key_range stretch;
+  index block_size;
+  bool one_block;
+
+  template <class F>
+  WEFT_INLINE void select(const query_span& q, F&& f) const {
+    if (q.end - q.begin > 1) return f(stretch);
+    const index row = members[q.begin], limit = std::min(stretch.end, places.visible(row));
+    if (one_block) return f(key_range{stretch.begin, limit});
+    const std::int32_t *const begin = lists + row * width, *const end = begin + lengths[row];
+    const std::int32_t* at = std::lower_bound(begin, end, static_cast<std::int32_t>(stretch.begin / block_size));
+    while (at != end && *at * block_size < limit) {
+      index last = *at + 1;
+      const index first = *at;
+      for (++at; at != end && *at == last; ++at) ++last;
+      f(key_range{first * block_size, std::min(last * block_size, limit)});
+    }
+  }
+};
+
+namespace detail {
+
+// Scores of the rows [row, row + count) at the first `candidates` of what `source` holds. The rows are not scaled.
+template <class R, class S, class Keys>
+void score_strip(list_rows<R>& to, softmax_rows<R>& rows, index row, index count, Keys& operand, const key_source<S>& source, index candidates) {
+  constexpr bool packs = requires { operand.pack(source, index{}, index{}, index{}); };
+  constexpr index most = packs ? attention_tile<R>::keys : attention_tile<R>::in_place;
+  for (index base = 0, taken; base < candidates; base += taken) {
+    taken = std::min(most, candidates - base);
+    if constexpr (packs) {
+      operand.pack(source, base, base, base + taken);
+    } else {
+      const key_run<S> run = source.run(base);
+      taken = std::min(taken, run.count);
+      operand.take(run, taken);
+    }
+    operand.scores(rows, row, count, 0, taken);
+    for (index r = 0; r < count; ++r) {
+      const R* const from = rows.p + r * attention_tile<R>::keys;
+      R* const score = to.scores + r * to.score_stride + base;
+      for (index i = 0; i < taken; ++i) score[i] = ranked(from[i]);
+    }
+  }
+}
+
+// The rows' lists by score.
+template <class R, class S, class Keys, class Selector>
+void choose_lists(list_rows<R>& to, softmax_rows<R>& rows, index count, const Selector& select, const row_places& places, Keys& operand,
+                  const key_source<S>& source) {
+  for (index row = 0; row < count; row += to.strip) {
+    const index n = std::min(to.strip, count - row);
+    const list_choice last = select.choose(places.visible(row + n - 1));
+    if (!last.all()) score_strip(to, rows, row, n, operand, source, last.candidates);
+    for (index r = 0; r < n; ++r) {
+      const list_choice choice = select.choose(places.visible(row + r));
+      std::int32_t* const list = to.lists + (row + r) * to.width;
+      index kept = keep_best(to.scores + r * to.score_stride, choice.candidates, choice.count, to.work, list);
+      if (choice.forced >= 0) list[kept++] = static_cast<std::int32_t>(choice.forced);
+      to.lengths[row + r] = static_cast<std::int32_t>(kept);
+    }
+  }
+}
+
+// Row by row, keys in place.
+template <class R, class T>
+void read_lists_by_row(const list_rows<R>& lists, softmax_rows<R> rows, index count, plain_keys<T>& plain, const key_source<T>& keys, index n, index h,
+                       const row_places& places, index block_size, R softcap) {
+  const dense all;
+  for (index r = 0; r < count; ++r) {
+    const index limit = places.visible(r);
+    const attention_fold<dense, R> fold{all, n, h, 0, 1, limit, false, softcap};
+    const auto list = lists.list(r);
+    for (std::size_t i = 0; i < list.size();) {
+      const index begin = list[i];
+      index end = begin + 1;
+      for (++i; i < list.size() && list[i] == end; ++i) ++end;
+      fold_range(fold, rows, 1, plain, keys, {begin * block_size, std::min(end * block_size, limit)});
+    }
+    rows.next_row();
+  }
+}
+
+// Stretch of keys by stretch, the rows that read it gathered.
+template <class R, class T>
+void read_lists_gathered(list_rows<R>& lists, softmax_rows<R>& rows, index count, packed_keys<R>& packed, const key_source<T>& keys, index n, index h,
+                         const row_places& places, index block_size, R softcap) {
+  constexpr index block = attention_tile<R>::keys;
+  const index together = block_size >= 32 ? 1 : block / block_size;  // blocks of a stretch: no product over a few keys
+  const index reach = places.visible(count - 1), stretches = (reach + together * block_size - 1) / (together * block_size);
+  std::int32_t* const starts = lists.starts;
+  const auto each = [&](auto&& f) {  // f(row, stretch), in order of rows
+    for (index r = 0; r < count; ++r) {
+      index before = -1;
+      for (const std::int32_t c : lists.list(r)) {
+        const index s = c / together;
+        if (s == before || s >= stretches) continue;
+        f(r, s);
+        before = s;
+      }
+    }
+  };
+  std::fill_n(starts, stretches + 1, 0);
+  each([&](index, index s) { ++starts[s + 1]; });
+  for (index s = 0; s < stretches; ++s) starts[s + 1] += starts[s];
+  each([&](index r, index s) { lists.readers[starts[s]++] = static_cast<std::int32_t>(r); });
+  for (index s = stretches; s > 0; --s) starts[s] = starts[s - 1];
+  starts[0] = 0;
+
+  softmax_rows<R>& some = lists.some;
+  for (index s = 0; s < stretches; ++s) {
+    const key_range stretch{s * together * block_size, std::min((s + 1) * together * block_size, reach)};
+    if (starts[s] == starts[s + 1]) continue;
+    for (index base = stretch.begin / block * block; base < stretch.end; base += block) {
+      const index lo = std::max(stretch.begin, base), hi = std::min(stretch.end, base + block);
+      packed.pack(keys, base, lo, hi);
+      for (index at = starts[s]; at < starts[s + 1]; at += lists.gathered) {
+        const index members = std::min<index>(lists.gathered, starts[s + 1] - at);
+        const std::int32_t* const row = lists.readers + at;
+        for (index r = 0; r < members; ++r) some.copy_row(r, rows, row[r]);
+        const stretch_of_lists selector{lists.lists, lists.lengths, lists.width, row, places, stretch, block_size, together == 1};
+        const attention_fold<stretch_of_lists, R> fold{selector, n, h, 0, 1, reach, false, softcap};
+        fold(some, members, packed, base, lo - base, hi - base);
+        for (index r = 0; r < members; ++r) rows.copy_sums(row[r], some, r);
+      }
+    }
+  }
+}
+
+}  // namespace detail
+}  // namespace WEFT_ISA
+}  // namespace weft
