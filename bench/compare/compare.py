@@ -43,7 +43,7 @@ def enter_environment(args):
         home = pathlib.Path(args.build).resolve() / "compare-python"
         python = home / "bin" / "python"
         if not python.exists():
-            print(f"Making a Python environment in {home}", file=sys.stderr)
+            print(f"Making a Python environment in {home}: several GB, which may take minutes", file=sys.stderr)
             subprocess.run([sys.executable, "-m", "venv", home], check=True)
         for package in PACKAGES:  # one by one: what cannot be had is one missing rival
             if subprocess.run([python, "-c", f"import {package}"], capture_output=True).returncode:
