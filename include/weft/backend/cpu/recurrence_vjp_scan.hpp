@@ -49,7 +49,7 @@ constexpr index record_grid(weft::erase erase, index key_dim) {
 
 namespace detail {
 
-template <axes A, int Key, class R>
+template <axes A, class R>
 class vjp_engine {
   using traits = chunk_traits<A>;
   static constexpr recurrence_tile X = vjp_tile<R>();
@@ -160,8 +160,8 @@ class vjp_engine {
       for (int t = 0; t < n; ++t) c.z[t * columns_ + x_.value_dim] = R(1);
     std::copy_n(c.readers, readers * M * keys_, kept.readers);
     std::copy_n(c.writers, writers * M * keys_, kept.writers);
-    pair_products<A, X.tokens, Key>(c);
-    scale<A, X.tokens, Key>(c);
+    pair_products<A, X.tokens, 0>(c);
+    scale<A, X.tokens, 0>(c);
     if constexpr (traits::erases) {
       R* const solved = kept.values + (writers - 1) * M * columns_;
       for (int t = 0; t < n; ++t) {
@@ -175,14 +175,14 @@ class vjp_engine {
   // S^T after the chunk.
   [[gnu::noinline]] void carry_state(const kept_chunk<R>& kept, R* next) const {
     const chunk<R>& c = kept.c;
-    const width_of<Key> keys{keys_};
+    const index keys = keys_;
     tile::carry<X.update_keys, X.update_vectors>(c.gamma, kept.state, kept.values, columns_, columns_, c.writers, keys, next, keys, keys / W, writers * M);
   }
 
   [[gnu::noinline]] void chunk_back(workspace& w, const kept_chunk<R>& kept, const row_place& at, int n, R* gradient) const {
     const chunk<R>& c = kept.c;
     const chunk_gradients<R>& d = w.d;
-    const width_of<Key> keys{keys_};
+    const index keys = keys_;
     R* const d_o = d.errors + (readers - 1) * M * columns_;
     job_.source.cotangents(job_.source.self, c, job_.record, at, n, d_o, columns_);
 
@@ -221,14 +221,10 @@ class vjp_engine {
 
 }  // namespace detail
 
-// Never inlined: all policies of the same axes share one copy.
+// Never inlined: all policies of the same axes share one copy. Widths known to the compiler gain nothing here (measured).
 template <axes A, class R>
 [[gnu::noinline]] void vjp_chunks(cpu& executor, const vjp_job<R>& job) {
-  if constexpr (std::is_same_v<R, float>) {
-    if (job.extents.key_dim == 64) return void(detail::vjp_engine<A, 64, R>(executor, job));
-    if (job.extents.key_dim == 128) return void(detail::vjp_engine<A, 128, R>(executor, job));
-  }
-  detail::vjp_engine<A, 0, R>(executor, job);
+  detail::vjp_engine<A, R>(executor, job);
 }
 
 }  // namespace WEFT_ISA
