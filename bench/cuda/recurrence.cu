@@ -74,7 +74,38 @@ struct machine {
   }
 };
 
-// Times a scan of `mixer`, or a step of one token.
+template <class T>
+std::vector<double> numbers(const weft::device_array<T, 4>& a) {
+  weft::cpu host;
+  const auto copy = weft::copy(host, a);
+  std::vector<double> v(static_cast<std::size_t>(copy.size()));
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<double>(static_cast<float>(copy.data()[i]));
+  return v;
+}
+
+// RMS of the difference between the verb's schedule and the token form on the first tokens, over RMS of the result.
+template <class M>
+double difference(machine& here, const M& mixer, typename M::inputs in, const shape& s) {
+  using P = typename M::policy_type;
+  using T = typename M::storage_type;
+  const index time = std::min<index>(s.T, 300);
+  weft::for_each_member(in, [&](auto& v, auto) {
+    using view = std::remove_cvref_t<decltype(v)>;
+    if constexpr (view::role.time) static_cast<typename view::base&>(v) = v.slice(0, 0, 1).slice(1, 0, time);
+  });
+  weft::device_array<T, 4> o(nullptr, {1, time, s.H, s.V}), plain = o;
+  const auto start = weft::copy(here.gpu, mixer.state({.batch = 1, .heads = s.H, .key_dim = s.K, .value_dim = s.V}));
+  auto a = start, b = start;
+  const auto x = weft::check_recurrence(mixer, in, b, typename M::outputs{plain}, {});
+  weft::scan(here.gpu, mixer, in, a, {.o = o});
+  weft::device::run_tokens<P, T>(here.gpu, mixer, x, in, b, {.o = plain}, {});
+  const auto got = numbers(o), expected = numbers(plain);
+  double wrong = 0, right = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) wrong += (got[i] - expected[i]) * (got[i] - expected[i]), right += expected[i] * expected[i];
+  return std::sqrt(wrong / right);
+}
+
+// Times a scan of `mixer`, or a step of one token; refuses where the scan is wrong.
 template <class M>
 void time_mixer(machine& here, const char* name, const M& mixer, const shape& s, bool step = false) {
   using P = typename M::policy_type;
@@ -103,6 +134,10 @@ void time_mixer(machine& here, const char* name, const M& mixer, const shape& s,
     bytes += static_cast<double>(n) * sizeof(element);
     v = weft::view<const element, view::rank>(p, extents);
   });
+  if (const double d = step ? 0 : difference(here, mixer, in, s); !(d < 0.006)) {
+    std::printf("scan  %-22s differs from the token form by %.2e\n", name, d);
+    return;
+  }
   weft::device_array<T, 4> o(nullptr, {s.B, s.T, s.H, s.V});
   bytes += static_cast<double>(o.bytes());
   weft::cuda& gpu = here.gpu;

@@ -11,6 +11,7 @@ namespace {
 
 using weft::bf16, weft::fp16, weft::index;
 using namespace weft::device;
+namespace ptx = weft::ptx;
 
 // 32 x 128 numbers in shared memory, as the copy engine or threads bring them there.
 constexpr int rows = 32, columns = 128;
@@ -20,11 +21,14 @@ struct space {
   unsigned long long barrier;
 };
 
+__device__ ptx::word place(const swizzled_tile& t, int r, int c) { return t.unit(r, c / 8) + static_cast<ptx::word>(c % 8 * 2); }
+__device__ ptx::word place(const padded_tile& t, int r, int c) { return t.element(r, c); }
+
 template <class Tile, class T>
 __device__ void fill(const Tile& t, const T* x) {
   for (int i = static_cast<int>(threadIdx.x); i < rows * columns; i += 32) {
     const int r = i / columns, c = i % columns;
-    const weft::ptx::word at = t.address(r / 16 * 16, c / 16 * 16, r % 16, c / 8 % 2) + static_cast<weft::ptx::word>(c % 8 * 2);
+    const ptx::word at = place(t, r, c);
     asm volatile("st.shared.u16 [%0], %1;" ::"r"(at), "h"(x[i].bits) : "memory");
   }
   __syncwarp();
@@ -35,19 +39,20 @@ __device__ void fill(const Tile& t, const T* x) {
 template <class Tile, class T>
 __device__ void operands(const Tile& t, float* out) {
   const fragment l[2] = {left(t, 16, 32), left_turned(t, 16, 32)}, r[2] = {right(t, 0, 80), right_turned(t, 0, 80)};
+  const int lane = t.lanes.lane;
   for (int way = 0; way < 4; ++way) {
     weft::device::block b{};
     b.add_product<T>(l[way / 2], r[way % 2]);
     for (int h = 0; h < 2; ++h)
-      for (int x = 0; x < 4; ++x) out[way * 256 + block_row(x) * 16 + block_column(h, x)] = b.half[h][x];
+      for (int x = 0; x < 4; ++x) out[way * 256 + block_row(lane, x) * 16 + block_column(lane, h, x)] = b.half[h][x];
   }
 }
 
 template <class T>
 __global__ void tile_kernel(const T* x, float* swizzled, float* padded) {
   __shared__ space s;
-  const swizzled_tile a{weft::ptx::shared_address(s.swizzled), rows};
-  const padded_tile b{weft::ptx::shared_address(s.padded), columns * 2 + 16};
+  const swizzled_tile a{ptx::shared_address(s.swizzled), rows, lane_parts::swizzled(ptx::lane())};
+  const padded_tile b{ptx::shared_address(s.padded), columns * 2 + 16, lane_parts::padded(ptx::lane(), columns * 2 + 16)};
   fill(a, x);
   operands<swizzled_tile, T>(a, swizzled);
   fill(b, x);
@@ -57,40 +62,41 @@ __global__ void tile_kernel(const T* x, float* swizzled, float* padded) {
 // Rounds a block to a left operand, stores it where left_turned takes from, and reads it back as numbers.
 __global__ void store_kernel(const float* x, float* out) {
   __shared__ space s;
-  const swizzled_tile t{weft::ptx::shared_address(s.swizzled), rows};
+  const swizzled_tile t{ptx::shared_address(s.swizzled), rows, lane_parts::swizzled(ptx::lane())};
+  const int lane = t.lanes.lane;
   weft::device::block b;
   for (int h = 0; h < 2; ++h)
-    for (int i = 0; i < 4; ++i) b.half[h][i] = x[block_row(i) * 16 + block_column(h, i)];
+    for (int i = 0; i < 4; ++i) b.half[h][i] = x[block_row(lane, i) * 16 + block_column(lane, h, i)];
   store_left_turned(t, 16, 64, b.as_left<bf16>());
   __syncwarp();
   const fragment f = left_turned(t, 16, 64);
   for (int w = 0; w < 4; ++w) {
-    const float2 pair = weft::ptx::unpack<bf16>(f.w[w]);
-    out[block_row(2 * (w % 2)) * 16 + block_column(w / 2, 0)] = pair.x;
-    out[block_row(2 * (w % 2)) * 16 + block_column(w / 2, 1)] = pair.y;
+    const float2 pair = ptx::unpack<bf16>(f.w[w]);
+    out[block_row(lane, 2 * (w % 2)) * 16 + block_column(lane, w / 2, 0)] = pair.x;
+    out[block_row(lane, 2 * (w % 2)) * 16 + block_column(lane, w / 2, 1)] = pair.y;
   }
 }
 
 // Loads a box of a strided tensor by the copy engine, and stores it to another.
 __global__ void copy_kernel(const __grid_constant__ CUtensorMap from, const __grid_constant__ CUtensorMap to, bf16* seen) {
   __shared__ space s;
-  const swizzled_tile t{weft::ptx::shared_address(s.swizzled), rows};
-  const weft::ptx::word barrier = weft::ptx::shared_address(&s.barrier);
+  const swizzled_tile t{ptx::shared_address(s.swizzled), rows, lane_parts::swizzled(ptx::lane())};
+  const ptx::word barrier = ptx::shared_address(&s.barrier);
   if (threadIdx.x == 0) {
-    weft::ptx::barrier_init(barrier, 1);
-    weft::ptx::barrier_init_done();
-    weft::ptx::arrive_expecting(barrier, rows * columns * 2);
-    for (int c = 0; c < columns; c += 64) weft::ptx::tensor_load(t.unit(0, c / 8), &from, c, 1, 3, 1, barrier);
+    ptx::barrier_init(barrier, 1);
+    ptx::barrier_init_done();
+    ptx::arrive_expecting(barrier, rows * columns * 2);
+    for (int c = 0; c < columns; c += 64) ptx::tensor_load(t.unit(0, c / 8), &from, c, 1, 3, 1, barrier);
   }
   __syncwarp();
-  weft::ptx::wait(barrier, 0);
+  ptx::wait(barrier, 0);
   for (int i = static_cast<int>(threadIdx.x); i < rows * columns; i += 32)
     seen[i] = *reinterpret_cast<bf16*>(s.swizzled + (t.unit(i / columns, i % columns / 8) - t.base) + i % 8 * 2);
-  weft::ptx::publish_to_copies();
+  ptx::publish_to_copies();
   __syncwarp();
   if (threadIdx.x == 0) {
-    for (int c = 0; c < columns; c += 64) weft::ptx::tensor_store(&to, t.unit(0, c / 8), c, 1, 3, 1);
-    weft::ptx::stores_read();
+    for (int c = 0; c < columns; c += 64) ptx::tensor_store(&to, t.unit(0, c / 8), c, 1, 3, 1);
+    ptx::stores_read();
   }
 }
 

@@ -11,6 +11,15 @@ namespace ptx {
 
 using word = std::uint32_t;  // two 16-bit numbers, the lower one first
 
+// Asked once and kept: the compiler would ask again wherever it is used.
+__device__ inline int lane() {
+  int l;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(l));
+  return l;
+}
+// A value that the compiler takes as it is here: what it was made of is not made again later, nor what follows made earlier.
+__device__ inline void pin(word& x) { asm volatile("" : "+r"(x)); }
+__device__ inline void pin(float& x) { asm volatile("" : "+f"(x)); }
 __device__ inline word shared_address(const void* p) { return static_cast<word>(__cvta_generic_to_shared(p)); }
 
 // Two floats as two numbers of T, rounded to nearest even.
@@ -45,11 +54,11 @@ __device__ inline float exp2(float x) {
 template <class T>
 __device__ inline void mma(float (&c)[4], const word (&a)[4], word b0, word b1) {
   if constexpr (std::is_same_v<T, bf16>)
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   else
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

@@ -18,15 +18,14 @@ class chain_warp {
 
  public:
   __device__ chain_warp(const tensor_job<P, T>& job, const B& block, int warp)
-      : job_(job), b_(block), lane_(static_cast<int>(threadIdx.x % 32)), row_(warp * X.chain_rows) {}
+      : job_(job), b_(block), lane_(block.swizzled.lane), row_(warp * X.chain_rows) {}
 
   __device__ void run() {
     move_state([](float& here, float& there) { here = there; });
-    for (int n = 0; n < b_.chunks; ++n) {
-      b_.wait_prepared(n);
-      fold(n);
-      __syncwarp();
-      if (lane_ == 0) ptx::arrive(b_.folded(n));
+    for (auto place = chunk_place<L>::at(0); place.n < b_.chunks; place.advance(1)) {
+      B::wait(b_.prepared(place.n), place.n);
+      fold(place);
+      ptx::arrive(b_.folded(place.n));
     }
     move_state([](float& here, float& there) { there = here; });
   }
@@ -42,14 +41,14 @@ class chain_warp {
 #pragma unroll
         for (int h = 0; h < 2; ++h)
 #pragma unroll
-          for (int x = 0; x < 4; ++x) f(state_[m][j].half[h][x], matrix[(16 * j + block_column(h, x)) * job_.x.value_dim + 16 * m + block_row(x)]);
+          for (int x = 0; x < 4; ++x) f(state_[m][j].half[h][x], matrix[(16 * j + block_column(lane_, h, x)) * job_.x.value_dim + 16 * m + block_row(lane_, x)]);
   }
 
   // The numbers of this lane's columns of a block of 16 tokens.
   struct tokens {
     float2 half[2];
-    __device__ tokens(const float* of_chunk, int t16) {
-      for (int h = 0; h < 2; ++h) half[h] = *reinterpret_cast<const float2*>(of_chunk + 16 * t16 + block_column(h, 0));
+    __device__ tokens(const float* of_chunk, int lane, int t16) {
+      for (int h = 0; h < 2; ++h) half[h] = *reinterpret_cast<const float2*>(of_chunk + 16 * t16 + block_column(lane, h, 0));
     }
     __device__ float at(int h, int x) const { return x % 2 ? half[h].y : half[h].x; }
   };
@@ -60,18 +59,30 @@ class chain_warp {
       for (int x = 0; x < 4; ++x) b.half[h][x] *= by.at(h, x);
   }
 
-  // S^T x^T for the chunk's tokens.
-  __device__ void read(const swizzled_tile& x, block (&sum)[blocks][halves]) const {
+  // S^T q^T, and for an erase S^T k^T, for the chunk's tokens: the state is rounded to operands once, and is not needed after.
+  __device__ void read(const swizzled_tile& q, const swizzled_tile& k, float decay, block (&of_q)[blocks][halves], block (&of_k)[blocks][halves]) {
 #pragma unroll
     for (int j = 0; j < steps; ++j) {
       fragment s[blocks];
 #pragma unroll
-      for (int m = 0; m < blocks; ++m) s[m] = state_[m][j].template as_left<T>();
+      for (int m = 0; m < blocks; ++m) {
+        s[m] = state_[m][j].template as_left<T>();
+        if constexpr (L::decays)
+#pragma unroll
+          for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int x = 0; x < 4; ++x) state_[m][j].half[h][x] *= decay;
+      }
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
-        const fragment b = right(x, 16 * t, 16 * j);
+        if constexpr (L::erases) {
+          const fragment b = right(k, 16 * t, 16 * j);
 #pragma unroll
-        for (int m = 0; m < blocks; ++m) sum[m][t].template add_product<T>(s[m], b);
+          for (int m = 0; m < blocks; ++m) of_k[m][t].template add_product<T>(s[m], b);
+        }
+        const fragment b = right(q, 16 * t, 16 * j);
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) of_q[m][t].template add_product<T>(s[m], b);
       }
     }
   }
@@ -84,8 +95,7 @@ class chain_warp {
       low += carried[row];
       const word r = ptx::pack<T>(low, high);
       const float2 kept = ptx::unpack<T>(r);
-      const float error = (low - kept.x) + (high - kept.y);
-      carried[row] = fabsf(error) < 1e30f ? error : 0.f;  // nothing of infinities and NaN
+      carried[row] = (low - kept.x) + (high - kept.y);
       return r;
     }
     __device__ fragment round(const block& b) {
@@ -96,33 +106,32 @@ class chain_warp {
     }
   };
 
-  __device__ void fold(int n) {
-    const swizzled_tile k = b_.k(n), q = b_.q(n), v = b_.v(n);
-    const chunk_scalars<C>& scalars = b_.scalars(n);
+  __device__ void fold(const chunk_place<L>& place) {
+    const swizzled_tile k = b_.k(place.stage), q = b_.q(place.stage), v = b_.v(place.stage);
+    const chunk_scalars<C>& scalars = b_.scalars(place.slot);
+    block o[blocks][halves] = {}, sum[blocks][halves] = {};
+    read(q, k, scalars.decay, o, sum);
     fragment written[blocks][halves], update[blocks][halves];  // U as o reads it, and times `write`
     if constexpr (L::erases) {
       fragment residual[blocks][halves];
-      block sum[blocks][halves] = {};
-      read(k, sum);
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
-        const tokens erase(scalars.erase, t), value(scalars.value, t);
+        const tokens erase(scalars.erase, lane_, t), value(scalars.value, lane_, t);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
-          const fragment raw = left_turned(v, 16 * t, row_ + 16 * m);
-          block r;
+          fragment& r = residual[m][t];
+          r = left_turned(v, 16 * t, row_ + 16 * m);
 #pragma unroll
           for (int h = 0; h < 2; ++h)
 #pragma unroll
             for (int pair = 0; pair < 2; ++pair) {
-              const float2 x = ptx::unpack<T>(raw.w[2 * h + pair]);
-              r.half[h][2 * pair] = x.x * value.half[h].x - erase.half[h].x * sum[m][t].half[h][2 * pair];
-              r.half[h][2 * pair + 1] = x.y * value.half[h].y - erase.half[h].y * sum[m][t].half[h][2 * pair + 1];
+              const float2 x = ptx::unpack<T>(r.w[2 * h + pair]);
+              const float(&from)[4] = sum[m][t].half[h];
+              r.w[2 * h + pair] = ptx::pack<T>(x.x * value.half[h].x - erase.half[h].x * from[2 * pair], x.y * value.half[h].y - erase.half[h].y * from[2 * pair + 1]);
             }
-          residual[m][t] = r.template as_left<T>();
         }
       }
-      const padded_tile inverse = b_.inverse(n);
+      const padded_tile inverse = b_.inverse(place.slot);
       rounding kept[blocks];
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
@@ -133,7 +142,7 @@ class chain_warp {
 #pragma unroll
           for (int m = 0; m < blocks; ++m) u[m].template add_product<T>(residual[m][s], a);
         }
-        const tokens write(scalars.write, t);
+        const tokens write(scalars.write, lane_, t);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
           written[m][t] = u[m].template as_left<T>();
@@ -145,7 +154,7 @@ class chain_warp {
       rounding kept[blocks];
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
-        const tokens write(scalars.write, t);
+        const tokens write(scalars.write, lane_, t);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
           written[m][t] = left_turned(v, 16 * t, row_ + 16 * m);
@@ -163,12 +172,10 @@ class chain_warp {
       }
     }
 
-    block o[blocks][halves] = {};
-    read(q, o);
-    const padded_tile pairs = b_.pairs(n);
+    const padded_tile pairs = b_.pairs(place.slot);
 #pragma unroll
     for (int t = 0; t < halves; ++t) {
-      const tokens by(scalars.read, t);
+      const tokens by(scalars.read, lane_, t);
 #pragma unroll
       for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
 #pragma unroll
@@ -180,36 +187,27 @@ class chain_warp {
 #pragma unroll
       for (int m = 0; m < blocks; ++m) store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
     }
-    if (b_.length(n) < C) store_tail(n);
+    if (b_.length(place.n) < C) store_tail(place.n, v);
 
-    const float decay = scalars.decay;
+    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
 #pragma unroll
-    for (int j = 0; j < steps; ++j) {
-#pragma unroll
-      for (int m = 0; m < blocks; ++m)
-        if constexpr (L::decays)
-#pragma unroll
-          for (int h = 0; h < 2; ++h)
-#pragma unroll
-            for (int x = 0; x < 4; ++x) state_[m][j].half[h][x] *= decay;
+    for (int j = 0; j < steps; ++j)
 #pragma unroll
       for (int s = 0; s < halves; ++s) {
         const fragment b = right_turned(k, 16 * s, 16 * j);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) state_[m][j].template add_product<T>(update[m][s], b);
       }
-    }
-    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
   }
 
   // The copy engine would write rows past the sequence's end.
-  __device__ void store_tail(int n) const {
+  __device__ void store_tail(int n, const swizzled_tile& v) const {
     __syncwarp();
     constexpr int units = X.chain_rows / 8;
     for (int i = lane_; i < b_.length(n) * units; i += 32) {
       const int r = i / units, u = row_ / 8 + i % units;
       T* const to = job_.o + b_.batch * job_.o_stride[0] + (b_.begin + n * C + r) * job_.o_stride[1] + b_.head * job_.o_stride[2] + b_.column + 8 * u;
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (b_.v(n).unit(r, u) - b_.base));
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (v.unit(r, u) - b_.base));
     }
   }
 

@@ -12,27 +12,33 @@ template <class P, class T, int K, tensor_tuning X>
 class prepare_warp {
   using L = tensor_layout<P, K, X>;
   using B = tensor_block<P, T, K, X>;
+  using place = chunk_place<L>;
   static constexpr int C = X.chunk, steps = K / 16;
   static constexpr structure form = structure_of<P>();
 
  public:
   __device__ prepare_warp(const tensor_job<P, T>& job, const tensor_maps& maps, const B& block, int warp)
-      : job_(job), maps_(maps), b_(block), group_(warp / L::halves), half_(warp % L::halves), lane_(static_cast<int>(threadIdx.x % 32)) {
-    unsigned char* const scratch = b_.memory + L::scratch + group_ * L::group_bytes;
-    below_ = {ptx::shared_address(scratch), L::inverse_stride};
-    mine_ = scratch + L::below_bytes + half_ * L::warp_bytes;
-    lengths_ = reinterpret_cast<float*>(scratch + L::lengths);
+      : job_(job), maps_(maps), b_(block), group_(warp / L::halves), half_(warp % L::halves), lane_(block.swizzled.lane) {
+    use_scratch(0);
   }
 
   // Every groups-th chunk; the copies run on until the last output has left.
   __device__ void run() {
-    copy(group_ - L::groups);
+    place_ = place::at(group_);
+    load(group_, place_.stage);
     lanes_of<P, float> next = gates(group_);
-    for (int n = group_; n < b_.chunks + L::groups + 1; n += L::groups) {
-      if (n > L::groups) b_.wait_folded(n - L::groups - 1);
-      copy(n);
+    for (; place_.n < b_.chunks + L::groups + 1; place_.advance(L::groups)) {
+      const int n = place_.n;
+      if (n > L::groups) B::wait(b_.folded(n - L::groups - 1), n - L::groups - 1);
+      if (half_ == 0 && lane_ == 0) {  // the chunk that is done leaves its stage to one that comes
+        const int stage = place_.stage_after(L::groups);
+        if (n > L::groups) store(n - L::groups - 1, stage);
+        load(n + L::groups, stage);
+      }
+      __syncwarp();
       if (n >= b_.chunks) continue;
-      const lanes_of<P, float> now = next;
+      lanes_of<P, float> now = next;
+      for_each_member(now, [](float& x, auto) { ptx::pin(x); });  // loaded a chunk ahead, and not waited for before
       next = gates(n + L::groups);
       prepare(n, now);
     }
@@ -64,28 +70,30 @@ class prepare_warp {
     return {side.q * job_.x.scale, side.k, side.c, job_.policy.template write<float>(values), g < -150.f ? -150.f : g};
   }
 
-  // One lane stores the output of the chunk that the chain has left, from the place of its v, and loads a chunk to its place.
-  __device__ void copy(int n) const {
-    if (half_ != 0) return;
-    if (lane_ == 0) {
-      const int done = n - L::groups - 1, fresh = n + L::groups;
-      const auto token = [&](int m) { return static_cast<int>(b_.begin) + m * C; };
-      if (done >= 0 && b_.length(done) == C) {
-        for (int c = 0; c < X.slice; c += 64) ptx::tensor_store(&maps_.o, b_.v(done).unit(0, c / 8), b_.column + c, b_.head, token(done), static_cast<int>(b_.batch));
-        ptx::stores_read();
-      }
-      if (fresh < b_.chunks) {
-        const word full = b_.loaded(fresh);
-        const int batch = static_cast<int>(b_.batch);
-        ptx::arrive_expecting(full, L::stage_bytes);
-        for (int c = 0; c < K; c += 64) {
-          ptx::tensor_load(b_.k(fresh).unit(0, c / 8), &maps_.k, c, b_.key_head, token(fresh), batch, full);
-          ptx::tensor_load(b_.q(fresh).unit(0, c / 8), &maps_.q, c, b_.key_head, token(fresh), batch, full);
-        }
-        for (int c = 0; c < X.slice; c += 64) ptx::tensor_load(b_.v(fresh).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token(fresh), batch, full);
-      }
+  // The output of chunk n, from the place of its v.
+  __device__ void store(int n, int stage) const {
+    if (b_.length(n) < C) return;
+    for (int c = 0; c < X.slice; c += 64)
+      ptx::tensor_store(&maps_.o, b_.v(stage).unit(0, c / 8), b_.column + c, b_.head, static_cast<int>(b_.begin) + n * C, static_cast<int>(b_.batch));
+    ptx::stores_read();
+  }
+  __device__ void load(int n, int stage) const {
+    if (n >= b_.chunks || half_ != 0 || lane_ != 0) return;
+    const word full = b_.loaded(n);
+    const int token = static_cast<int>(b_.begin) + n * C, batch = static_cast<int>(b_.batch);
+    ptx::arrive_expecting(full, L::stage_bytes);
+    for (int c = 0; c < K; c += 64) {
+      ptx::tensor_load(b_.k(stage).unit(0, c / 8), &maps_.k, c, b_.key_head, token, batch, full);
+      ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token, batch, full);
     }
-    __syncwarp();
+    for (int c = 0; c < X.slice; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
+  }
+
+  // The first warp still reads a chunk's scratch when the second is at the next chunk: there are two.
+  __device__ void use_scratch(int turn) {
+    const int at = L::scratch + (2 * group_ + turn) * L::group_bytes;
+    below_ = {b_.base + static_cast<word>(at), L::inverse_stride, lane_parts::padded(lane_, L::inverse_stride)};
+    mine_ = b_.memory + at + L::below_bytes + half_ * L::warp_bytes;
   }
 
   __device__ void sync_group() const { ptx::sync_threads(1 + group_, 32 * L::halves); }
@@ -97,29 +105,31 @@ class prepare_warp {
       const float before = __shfl_up_sync(~0u, total, d);
       if (lane_ >= d) total += before;
     }
-    b_.wait_loaded(n);
-    if (b_.length(n) < C) clear_tail(n);
-    sync_group();  // all of the group have left the chunk before
+    B::wait(b_.loaded(n), n);
+    if (b_.length(n) < C) {
+      clear_tail(n);
+      sync_group();
+    }
+    use_scratch(n / L::groups % 2);
 
     fragment q[steps], k[steps];
     for (int i = 0; i < steps; ++i) {
-      q[i] = left(b_.q(n), 16 * half_, 16 * i);
-      k[i] = left(b_.k(n), 16 * half_, 16 * i);
+      q[i] = left(b_.q(place_.stage), 16 * half_, 16 * i);
+      k[i] = left(b_.k(place_.stage), 16 * half_, 16 * i);
     }
     if (job_.x.unit) unit_lengths(q, k, f);
     float* const decays = reinterpret_cast<float*>(mine_);
     decays[lane_] = total, decays[C + lane_] = f.k;
-    if (half_ == 0) publish_scalars(n, f, total);
+    publish_scalars(f, total);
     __syncwarp();
-    products(n, f, q, k);
+    products(f, q, k);
     if constexpr (L::erases) {
       __syncwarp();
-      invert_diagonal(n);
+      invert_diagonal();
       sync_group();
-      if (half_ == 0) invert_below(n);
+      if (half_ == 0) invert_below();
     }
-    __syncwarp();
-    if (lane_ == 0) ptx::arrive(b_.prepared(n));
+    ptx::arrive(b_.prepared(n));
   }
 
   // Rows past the end may be another sequence's.
@@ -127,36 +137,43 @@ class prepare_warp {
     constexpr int units = (2 * K + X.slice) / 8;
     for (int i = half_ * 32 + lane_; i < (C - b_.length(n)) * units; i += 32 * L::halves) {
       const int r = b_.length(n) + i / units, u = i % units;
-      const word at = u < K / 8 ? b_.k(n).unit(r, u) : u < K / 4 ? b_.q(n).unit(r, u - K / 8) : b_.v(n).unit(r, u - K / 4);
+      const word at = u < K / 8 ? b_.k(place_.stage).unit(r, u) : u < K / 4 ? b_.q(place_.stage).unit(r, u - K / 8) : b_.v(place_.stage).unit(r, u - K / 4);
       *reinterpret_cast<uint4*>(b_.memory + (at - b_.base)) = uint4{};
     }
   }
 
-  // Scales the factors of the unit keys by 1 / length.
+  // Scales the factors of the unit keys by 1 / length, as far as this warp needs them: of its own tokens, and of the keys before.
   __device__ void unit_lengths(const fragment (&q)[steps], const fragment (&k)[steps], factors& f) const {
-    const auto lengths = [&](const fragment(&x)[steps], float* to) {
-      float sum[2] = {};
-      for (const fragment& e : x)
-        for (int w = 0; w < 4; ++w) {
-          const float2 pair = ptx::unpack<T>(e.w[w]);
-          sum[w % 2] += pair.x * pair.x + pair.y * pair.y;
-        }
-      for (int r = 0; r < 2; ++r) {
-        sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
-        sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
-        if (lane_ % 4 == 0) to[16 * half_ + lane_ / 4 + 8 * r] = rsqrtf(sum[r] + job_.x.l2norm_eps);
+    // The squares are the diagonal of a product with itself.
+    const auto lengths = [&](auto&& part, int first, float* to) {
+      block squares{};
+#pragma unroll
+      for (int i = 0; i < steps; ++i) {
+        const fragment e = part(i);
+        squares.template add_product<T>(e, e.left_as_right());
       }
+      const int g = lane_ / 4;
+      if (lane_ % 4 == g / 2)
+        for (int h = 0; h < 2; ++h) to[first + g + 8 * h] = rsqrtf((g % 2 ? squares.half[h][2 * h + 1] : squares.half[h][2 * h]) + job_.x.l2norm_eps);
     };
-    if constexpr (form.q < unit_keys<P>()) lengths(q, lengths_);
-    if constexpr (form.k < unit_keys<P>()) lengths(k, lengths_ + C);
-    sync_group();
-    if constexpr (form.q < unit_keys<P>()) f.q *= lengths_[lane_];
-    if constexpr (form.k < unit_keys<P>()) f.k *= lengths_[C + lane_], f.c *= lengths_[C + lane_];
+    float* const of_k = reinterpret_cast<float*>(mine_);  // G and the factors come here next
+    float* const of_q = of_k + C;
+    if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return q[i]; }, 16 * half_, of_q);
+    if constexpr (form.k < unit_keys<P>()) {
+      lengths([&](int i) { return k[i]; }, 16 * half_, of_k);
+      if (half_ == 1) lengths([&](int i) { return left(b_.k(place_.stage), 0, 16 * i); }, 0, of_k);
+    }
+    __syncwarp();
+    if constexpr (form.q < unit_keys<P>()) f.q *= of_q[lane_];
+    if constexpr (form.k < unit_keys<P>()) f.k *= of_k[lane_], f.c *= of_k[lane_];
+    __syncwarp();
   }
 
-  __device__ void publish_scalars(int n, const factors& f, float total) const {
-    chunk_scalars<C>& s = b_.scalars(n);
+  // Of the warp's own tokens.
+  __device__ void publish_scalars(const factors& f, float total) const {
     const float end = __shfl_sync(~0u, total, 31), since_start = ptx::exp2(total), to_end = ptx::exp2(end - total);
+    if (lane_ / 16 != half_) return;
+    chunk_scalars<C>& s = b_.scalars(place_.slot);
     // Without an erase U is v itself, and z's factor goes where v does.
     if constexpr (L::erases) s.erase[lane_] = f.c * since_start, s.value[lane_] = f.z;
     s.read[lane_] = f.q * since_start;
@@ -165,7 +182,7 @@ class prepare_warp {
   }
 
   // P_ts = (q_t . k_s) Gamma_ts with its factors for s <= t, to the chain; T0_ts = (c_t . k_s) for s < t.
-  __device__ void products(int n, const factors& f, const fragment (&q)[steps], const fragment (&k)[steps]) const {
+  __device__ void products(const factors& f, const fragment (&q)[steps], const fragment (&k)[steps]) const {
     const float* const decays = reinterpret_cast<const float*>(mine_);
     const int g = lane_ / 4, row = 16 * half_ + g;
     float reader[2], eraser[2], since[2];
@@ -181,13 +198,13 @@ class prepare_warp {
       block qk{}, kk{};
 #pragma unroll
       for (int i = 0; i < steps; ++i) {
-        const fragment b = right(b_.k(n), 16 * j, 16 * i);
+        const fragment b = right(b_.k(place_.stage), 16 * j, 16 * i);
         qk.add_product<T>(q[i], b);
         if constexpr (L::erases) kk.add_product<T>(k[i], b);
       }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int s = 16 * j + block_column(h, 0);
+        const int s = 16 * j + block_column(lane_, h, 0);
         const float2 gs = *reinterpret_cast<const float2*>(decays + s);
         float2 ks = *reinterpret_cast<const float2*>(decays + C + s);
         float pair[4], erased[4];
@@ -201,14 +218,14 @@ class prepare_warp {
           pair[x] = j < half_ || column <= row + 8 * r ? p : 0.f;
           erased[x] = kk.half[h][x] * eraser[r] * writer;
         }
-        const padded_tile to = b_.pairs(n);
+        const padded_tile to = b_.pairs(place_.slot);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           put(to.element(row + 8 * r, s), ptx::pack<T>(pair[2 * r], pair[2 * r + 1]));
           if constexpr (L::erases) {
             if (j < half_) put(below_.element(g + 8 * r, s), ptx::pack<fp16>(erased[2 * r], erased[2 * r + 1]));
             else
-              for (int e = 0; e < 2; ++e) diagonal()[block_column(h, e) * L::diagonal_stride + g + 8 * r] = erased[2 * r + e];
+              for (int e = 0; e < 2; ++e) diagonal()[block_column(lane_, h, e) * L::diagonal_stride + g + 8 * r] = erased[2 * r + e];
           }
         }
       }
@@ -216,7 +233,7 @@ class prepare_warp {
   }
 
   // Substitution in float, a column a lane (twice: each half of the warp keeps 8 of the 16 rows).
-  __device__ void invert_diagonal(int n) const {
+  __device__ void invert_diagonal() const {
     const int column = lane_ % 16, part = lane_ / 16;
     const float* const t = diagonal();
     float x[16];
@@ -230,41 +247,42 @@ class prepare_warp {
 #pragma unroll
       for (int i = m + 1; i < 16; ++i) x[i] = fmaf(-below[i], x[m], x[i]);
     }
-    const float* const decays = reinterpret_cast<const float*>(mine_) + 16 * half_;
-    const float own = decays[column];
+    const float* const g = decays() + 16 * half_;
+    const float own = g[column];
     word plain[4], decayed[4];
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const float u = part ? x[8 + 2 * e] : x[2 * e], w = part ? x[9 + 2 * e] : x[2 * e + 1];
       const int row = 8 * part + 2 * e;
       plain[e] = ptx::pack<fp16>(u, w);
-      decayed[e] = ptx::pack<T>(row >= column ? u * since(decays[row], own) : 0.f, row + 1 >= column ? w * since(decays[row + 1], own) : 0.f);
+      decayed[e] = ptx::pack<T>(row >= column ? u * since(g[row], own) : 0.f, row + 1 >= column ? w * since(g[row + 1], own) : 0.f);
     }
     *reinterpret_cast<uint4*>(mine_ + L::inverse + column * L::inverse_stride + part * 16) = {plain[0], plain[1], plain[2], plain[3]};
-    const word to = b_.inverse(n).element(16 * half_ + column, 16 * half_ + 8 * part);
+    const word to = b_.inverse(place_.slot).element(16 * half_ + column, 16 * half_ + 8 * part);
     *reinterpret_cast<uint4*>(b_.memory + (to - b_.base)) = {decayed[0], decayed[1], decayed[2], decayed[3]};
   }
 
   // A_10 = -A_11 T_10 A_00 from transposes: A_10^T = -(A_00^T T_10^T) A_11^T. Entries stay near 1: fp16 keeps 11 bits.
-  __device__ void invert_below(int n) const {
+  __device__ void invert_below() const {
     const auto inverse_of = [&](int half) {
-      return padded_tile{ptx::shared_address(mine_) + static_cast<word>((half - half_) * L::warp_bytes + L::inverse), L::inverse_stride};
+      return padded_tile{below_.base + static_cast<word>(L::below_bytes + half * L::warp_bytes + L::inverse), L::inverse_stride, below_.lanes};
     };
     block product{}, result{};
     product.add_product<fp16>(left(inverse_of(0), 0, 0), right(below_, 0, 0));
     result.add_product<fp16>(product.as_left<fp16>(), right_turned(inverse_of(1), 0, 0));
-    const float* const decays = reinterpret_cast<const float*>(mine_);
-    const padded_tile to = b_.inverse(n);
+    const float* const g = decays();
+    const padded_tile to = b_.inverse(place_.slot);
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int s = block_row(2 * r), t = 16 + block_column(h, 0);
-        put(to.element(s, t), ptx::pack<T>(-result.half[h][2 * r] * since(decays[t], decays[s]), -result.half[h][2 * r + 1] * since(decays[t + 1], decays[s])));
+        const int s = block_row(lane_, 2 * r), t = 16 + block_column(lane_, h, 0);
+        put(to.element(s, t), ptx::pack<T>(-result.half[h][2 * r] * since(g[t], g[s]), -result.half[h][2 * r + 1] * since(g[t + 1], g[s])));
       }
   }
 
   static __device__ float since(float later, float earlier) { return L::decays ? ptx::exp2(later - earlier) : 1.f; }
+  __device__ const float* decays() const { return reinterpret_cast<const float*>(mine_); }  // and the writers' factors
   __device__ float* diagonal() const { return reinterpret_cast<float*>(mine_ + L::diagonal); }
   __device__ void put(word at, word value) const { *reinterpret_cast<word*>(b_.memory + (at - b_.base)) = value; }
 
@@ -272,9 +290,9 @@ class prepare_warp {
   const tensor_maps& maps_;
   const B& b_;
   int group_, half_, lane_;
+  place place_{};
   padded_tile below_;
   unsigned char* mine_;
-  float* lengths_;
 };
 
 }  // namespace device

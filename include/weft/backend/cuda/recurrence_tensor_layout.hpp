@@ -63,7 +63,7 @@ struct tensor_layout {
 
   static constexpr int stages = 2 * groups + 1;  // chunks between their load and the store of their output
   static constexpr int slots = groups + 1;       // chunks prepared and not yet folded
-  static constexpr int ring = 8;                 // barriers; more than chunks are under way
+  static constexpr int ring = 8;                 // barriers of each kind; more than chunks are under way
   static_assert(stages <= ring);
 
   static constexpr int key_bytes = C * K * 2, stage_bytes = 2 * key_bytes + C * X.slice * 2;
@@ -72,11 +72,29 @@ struct tensor_layout {
   // Of a prepare warp: G and the writers' factors of all tokens, its diagonal block of T (transposed), that block's inverse.
   static constexpr int diagonal_stride = 20, inverse_stride = 48;
   static constexpr int diagonal = 2 * C * 4, inverse = diagonal + 16 * diagonal_stride * 4, warp_bytes = inverse + 16 * inverse_stride;
-  // Of a prepare group: the block of T below the diagonal, and the inverse lengths of q and k.
-  static constexpr int below_bytes = 16 * inverse_stride, lengths = below_bytes + halves * warp_bytes, group_bytes = lengths + 2 * C * 4;
+  // Of a prepare group: the block of T below the diagonal, and those. There are two of each.
+  static constexpr int below_bytes = 16 * inverse_stride, group_bytes = below_bytes + halves * warp_bytes;
 
-  static constexpr int slot = stages * stage_bytes, scratch = slot + slots * slot_bytes, barriers = scratch + groups * group_bytes;
+  static constexpr int slot = stages * stage_bytes, scratch = slot + slots * slot_bytes, barriers = scratch + 2 * groups * group_bytes;
   static constexpr int bytes = barriers + 3 * ring * 8;
+};
+
+// A chunk's number and where it lies.
+template <class L>
+struct chunk_place {
+  int n, stage, slot;
+
+  static __device__ chunk_place at(int n) { return {n, n % L::stages, n % L::slots}; }
+  __device__ void advance(int by) {
+    n += by, stage += by, slot += by;
+    if (stage >= L::stages) stage -= L::stages;
+    if (slot >= L::slots) slot -= L::slots;
+  }
+  // A chunk that much earlier or later, for its tiles.
+  __device__ int stage_after(int by) const {
+    const int s = stage + by;
+    return s < 0 ? s + L::stages : s >= L::stages ? s - L::stages : s;
+  }
 };
 
 // A block's place in the work, and its shared memory.
@@ -87,11 +105,16 @@ struct tensor_block {
 
   unsigned char* memory;
   word base;
+  lane_parts swizzled, padded;
   int head, key_head, column;  // the slice's first value column
   index sequence, batch, begin;
   int tokens, chunks;
 
-  __device__ tensor_block(const tensor_job<P, T>& job, unsigned char* shared) : memory(shared), base(ptx::shared_address(shared)) {
+  __device__ tensor_block(const tensor_job<P, T>& job, unsigned char* shared) : base(ptx::shared_address(shared)) {
+    ptx::pin(base);
+    memory = static_cast<unsigned char*>(__cvta_shared_to_generic(base));
+    const int lane = ptx::lane();
+    swizzled = lane_parts::swizzled(lane), padded = lane_parts::padded(lane, L::pair_stride);
     const int slices = job.x.value_dim / X.slice;
     const index head_row = blockIdx.x / slices;
     column = static_cast<int>(blockIdx.x % slices) * X.slice;
@@ -105,29 +128,28 @@ struct tensor_block {
   }
   __device__ int length(int n) const { return n == chunks - 1 ? tokens - n * C : C; }
 
-  __device__ swizzled_tile k(int n) const { return {base + static_cast<word>(n % L::stages * L::stage_bytes), C}; }
-  __device__ swizzled_tile q(int n) const { return {k(n).base + L::key_bytes, C}; }
-  __device__ swizzled_tile v(int n) const { return {k(n).base + 2 * L::key_bytes, C}; }
+  __device__ swizzled_tile k(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes), C, swizzled}; }
+  __device__ swizzled_tile q(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes + L::key_bytes), C, swizzled}; }
+  __device__ swizzled_tile v(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes + 2 * L::key_bytes), C, swizzled}; }
   // The inverse [s][t] and the read pairs [t][s] of a chunk, and its scalars.
-  __device__ int slot(int n) const { return L::slot + n % L::slots * L::slot_bytes; }
-  __device__ padded_tile inverse(int n) const { return {base + static_cast<word>(slot(n)), L::pair_stride}; }
-  __device__ padded_tile pairs(int n) const { return {base + static_cast<word>(slot(n) + L::pair_bytes), L::pair_stride}; }
-  __device__ chunk_scalars<C>& scalars(int n) const { return *reinterpret_cast<chunk_scalars<C>*>(memory + slot(n) + 2 * L::pair_bytes); }
+  __device__ padded_tile inverse(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes), L::pair_stride, padded}; }
+  __device__ padded_tile pairs(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pair_bytes), L::pair_stride, padded}; }
+  __device__ chunk_scalars<C>& scalars(int slot) const {
+    return *reinterpret_cast<chunk_scalars<C>*>(memory + L::slot + slot * L::slot_bytes + 2 * L::pair_bytes);
+  }
 
-  // Chunk n has been prepared; folded; loaded. Each ends phase n / ring (or n / stages) of its barrier.
+  // Chunk n has been prepared; folded; loaded. Each ends phase n / ring of a barrier.
   __device__ word prepared(int n) const { return base + static_cast<word>(L::barriers + n % L::ring * 8); }
   __device__ word folded(int n) const { return prepared(n) + L::ring * 8; }
-  __device__ word loaded(int n) const { return base + static_cast<word>(L::barriers + (2 * L::ring + n % L::stages) * 8); }
-  __device__ void wait_prepared(int n) const { ptx::wait(prepared(n), n / L::ring & 1); }
-  __device__ void wait_folded(int n) const { ptx::wait(folded(n), n / L::ring & 1); }
-  __device__ void wait_loaded(int n) const { ptx::wait(loaded(n), n / L::stages & 1); }
+  __device__ word loaded(int n) const { return prepared(n) + 2 * L::ring * 8; }
+  static __device__ void wait(word barrier, int n) { ptx::wait(barrier, static_cast<word>(n / L::ring & 1)); }
 
   __device__ void init_barriers() const {
     if (threadIdx.x == 0) {
       for (int i = 0; i < L::ring; ++i) {
-        ptx::barrier_init(prepared(i), L::halves);
-        ptx::barrier_init(folded(i), X.chain_warps());
-        if (i < L::stages) ptx::barrier_init(loaded(i), 1);
+        ptx::barrier_init(prepared(i), 32 * L::halves);  // every lane: each tells of its own writes
+        ptx::barrier_init(folded(i), 32 * X.chain_warps());
+        ptx::barrier_init(loaded(i), 1);
       }
       ptx::barrier_init_done();
     }

@@ -11,6 +11,26 @@ using ptx::word;
 // A 16 x 16 operand. As a left operand of mma all four words; as a right one, two words for each of two 16 x 8 halves.
 struct fragment {
   word w[4];
+
+  // The right operand of the same 16 x 16 numbers [n][k] as the left one [m][k].
+  __device__ fragment left_as_right() const { return {{w[0], w[2], w[1], w[3]}}; }
+};
+
+// The part of an address that is the lane's own, for four 8 x 8 matrices listed down the rows first, or along the columns
+// first; and the lane's place in a block of accumulators. Made once by a warp.
+struct lane_parts {
+  int lane;
+  word down, across;
+
+  // In rows of 128 bytes, swizzled.
+  static __device__ lane_parts swizzled(int lane) { return make(lane, [](int r, int u) { return r * 128 + ((u ^ r) & 7) * 16; }); }
+  static __device__ lane_parts padded(int lane, int stride) { return make(lane, [stride](int r, int u) { return r * stride + u * 16; }); }
+
+ private:
+  template <class F>
+  static __device__ lane_parts make(int lane, F&& place) {
+    return {lane, static_cast<word>(place(lane % 16, lane / 16)), static_cast<word>(place(lane / 16 * 8 + lane % 8, lane / 8 % 2))};
+  }
 };
 
 // Rows of any number of columns in panels of 64, each row of a panel 128 bytes. The 16-byte units of a row are swapped by
@@ -19,11 +39,10 @@ struct fragment {
 struct swizzled_tile {
   word base;
   int rows;
+  lane_parts lanes;
 
-  // 16 bytes at row `row + r`, column `column + 8 u`; row and column are multiples of 16, r below 16, u 0 or 1. The part of
-  // the lane (r, u) is apart, so that it is computed once.
-  __device__ word address(int row, int column, int r, int u) const {
-    const word lane = static_cast<word>(r * 128 + ((u ^ r) & 7) * 16);
+  // The lane's row of a 16 x 16 block at (row, column).
+  __device__ word at(int row, int column, word lane) const {
     return base + static_cast<word>(column / 64 * rows * 128 + row * 128) + (lane ^ static_cast<word>(column % 64 * 2));
   }
   // The unit of 8 columns at any row.
@@ -36,24 +55,11 @@ struct swizzled_tile {
 struct padded_tile {
   word base;
   int stride;
+  lane_parts lanes;
 
-  __device__ word address(int row, int column, int r, int u) const {
-    return base + static_cast<word>(row * stride + column * 2) + static_cast<word>(r * stride + u * 16);
-  }
+  __device__ word at(int row, int column, word lane) const { return element(row, column) + lane; }
   __device__ word element(int row, int column) const { return base + static_cast<word>(row * stride + column * 2); }
 };
-
-// The lane's row among 16 and its unit among 2, for matrices listed down the rows first, or along the columns first.
-template <class Tile>
-__device__ word down(const Tile& t, int row, int column) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  return t.address(row, column, lane % 16, lane / 16);
-}
-template <class Tile>
-__device__ word across(const Tile& t, int row, int column) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  return t.address(row, column, lane / 16 * 8 + lane % 8, lane / 8 % 2);
-}
 
 // 16 x 16 numbers at (row, column) of a tile, row and column multiples of 16.
 // left: the operand x[m][k] of rows m.  right: the operand x[k][n] of a tile that holds [n][k].
@@ -61,31 +67,31 @@ __device__ word across(const Tile& t, int row, int column) {
 template <class Tile>
 __device__ fragment left(const Tile& t, int row, int column) {
   fragment f;
-  ptx::load_matrices(f.w, down(t, row, column));
+  ptx::load_matrices(f.w, t.at(row, column, t.lanes.down));
   return f;
 }
 template <class Tile>
 __device__ fragment right(const Tile& t, int row, int column) {
   fragment f;
-  ptx::load_matrices(f.w, across(t, row, column));
+  ptx::load_matrices(f.w, t.at(row, column, t.lanes.across));
   return f;
 }
 template <class Tile>
 __device__ fragment left_turned(const Tile& t, int row, int column) {
   fragment f;
-  ptx::load_matrices_transposed(f.w, across(t, row, column));
+  ptx::load_matrices_transposed(f.w, t.at(row, column, t.lanes.across));
   return f;
 }
 template <class Tile>
 __device__ fragment right_turned(const Tile& t, int row, int column) {
   fragment f;
-  ptx::load_matrices_transposed(f.w, down(t, row, column));
+  ptx::load_matrices_transposed(f.w, t.at(row, column, t.lanes.down));
   return f;
 }
 // Where left_turned takes from.
 template <class Tile>
 __device__ void store_left_turned(const Tile& t, int row, int column, const fragment& f) {
-  ptx::store_matrices_transposed(across(t, row, column), f.w);
+  ptx::store_matrices_transposed(t.at(row, column, t.lanes.across), f.w);
 }
 
 // A 16 x 16 block of accumulators: two 16 x 8 halves.
@@ -98,6 +104,11 @@ struct block {
     ptx::mma<T>(half[0], a.w, b.w[0], b.w[1]);
     ptx::mma<T>(half[1], a.w, b.w[2], b.w[3]);
   }
+  friend __device__ block operator+(block a, const block& b) {
+    for (int h = 0; h < 2; ++h)
+      for (int x = 0; x < 4; ++x) a.half[h][x] += b.half[h][x];
+    return a;
+  }
   // The accumulators' layout is that of a left operand.
   template <class T>
   __device__ fragment as_left() const {
@@ -105,9 +116,9 @@ struct block {
   }
 };
 
-// The row and column within a block of number x of half h of this lane.
-__device__ inline int block_row(int x) { return static_cast<int>(threadIdx.x % 32 / 4) + 8 * (x / 2); }
-__device__ inline int block_column(int h, int x) { return 8 * h + static_cast<int>(threadIdx.x % 4) * 2 + x % 2; }
+// The row and column within a block of number x of half h.
+__device__ inline int block_row(int lane, int x) { return lane / 4 + 8 * (x / 2); }
+__device__ inline int block_column(int lane, int h, int x) { return 8 * h + lane % 4 * 2 + x % 2; }
 
 }  // namespace device
 }  // namespace WEFT_ISA
