@@ -49,8 +49,9 @@ def problems(threads, quick):
     for op in OPERATORS:
         for dim in (64, 128):
             yield Problem("scan", op, 2048, dim, threads)
-    for dim in (64, 128):
-        yield Problem("vjp", "softmax_attention", 2048, dim, threads)
+    for op in ("gated_delta_rule", "kda", "softmax_attention"):
+        for dim in (64, 128):
+            yield Problem("vjp", op, 2048, dim, threads)
     for op in OPERATORS:
         for dim in (64, 128):
             for time in ((2048,) if quick else (2048, 8192)) if op == "softmax_attention" else (2048,) if op in ATTENTION else (1,):
@@ -73,6 +74,7 @@ def inputs(p):
     x = dict(q=unit(HEADS), k=unit(HEADS), v=f(rng.standard_normal((p.time, HEADS, p.dim))))
     x["g"] = f(-0.3 * rng.random((p.time, HEADS, p.dim) if per_channel else (p.time, HEADS)))
     x["beta"] = f(rng.random((p.time, HEADS)))
+    x["d_o"] = f(rng.standard_normal((p.time, HEADS, p.dim)))
     x["h0"] = f(rng.standard_normal((HEADS, p.dim, p.dim)) * 0.3 * p.is_step)
     if p.op == "gdn2":
         x |= dict(b=f(rng.random((p.time, HEADS, p.dim))), w=f(rng.random((p.time, HEADS, p.dim))))
@@ -119,6 +121,8 @@ def expected(p, x):
         z = x["w"] * z if p.op == "gdn2" else x["beta"][..., None] * z
     if p.op == "rwkv7":
         erase, along = -x["a"], x["b"]
+    if p.verb == "vjp":
+        return delta_gradients(p, x, decay)
     state, out = x["h0"], np.empty((p.time, HEADS, p.dim))
     for t in range(p.time):
         decayed = state * (decay[t][:, :, None] if decay.ndim == 3 else decay[t][:, None, None])
@@ -128,4 +132,24 @@ def expected(p, x):
             new -= along[t][:, :, None] * read[:, None, :]
         state = new
         out[t] = np.einsum("hkv,hk->hv", state, q[t] * p.scale)
+    return out
+
+
+def delta_gradients(p, x, decay):
+    """dq, dk and dv of a delta rule with a decay, token by token."""
+    q, k, v, beta = x["q"] * p.scale, x["k"], x["v"], x["beta"][..., None]
+    decay = decay[..., None] if decay.ndim == 3 else decay[..., None, None]
+    states, solved = [x["h0"]], []
+    for t in range(p.time):
+        decayed = states[-1] * decay[t]
+        solved.append(beta[t] * (v[t] - np.einsum("hkv,hk->hv", decayed, k[t])))
+        states.append(decayed + k[t][:, :, None] * solved[t][:, None, :])
+    d, out = np.zeros_like(x["h0"]), np.empty((p.time, HEADS, 3 * p.dim))
+    for t in reversed(range(p.time)):
+        d += q[t][:, :, None] * x["d_o"][t][:, None, :]
+        along = beta[t] * np.einsum("hkv,hk->hv", d, k[t])
+        d_k = np.einsum("hkv,hv->hk", d, solved[t]) - np.einsum("hkv,hv->hk", states[t] * decay[t], along)
+        d_q = np.einsum("hkv,hv->hk", states[t + 1], x["d_o"][t]) * p.scale
+        out[t] = np.concatenate([d_q, d_k, along], -1)
+        d = (d - k[t][:, :, None] * along[:, None, :]) * decay[t]
     return out

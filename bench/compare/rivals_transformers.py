@@ -41,6 +41,26 @@ rival("transformers chunks of 64", "scan/kda")(delta_form(plain(kimi, "chunk_kim
 rival("transformers token by token", "step/kda")(delta_form(plain(kimi, "recurrent_kimi_delta_attention")))
 
 
+def delta_gradients(function):
+    def build(p, x):
+        threads(p)
+        q, k, v, g, beta = (a.requires_grad_() for a in batch(*(x[n] for n in ("q", "k", "v", "g", "beta"))))
+        d_o = torch.from_numpy(x["d_o"])[None]
+
+        @torch.enable_grad()
+        def call():
+            o, _ = function(q, k, v, g, beta, initial_state=None, output_final_state=False)
+            return torch.autograd.grad(o, (q, k, v, g, beta), d_o)
+
+        return call, lambda r: torch.cat(r[:3], -1)[0].numpy()
+
+    return build
+
+
+rival("transformers chunks of 64 and their backward", "vjp/gated_delta_rule")(delta_gradients(plain(qwen, "torch_chunk_gated_delta_rule")))
+rival("transformers chunks of 64 and their backward", "vjp/kda")(delta_gradients(plain(kimi, "chunk_kimi_delta_attention")))
+
+
 @rival("transformers chunks of 64", "scan/mamba2")
 def mamba2(p, x):
     threads(p)
