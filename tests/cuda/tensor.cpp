@@ -84,7 +84,7 @@ std::vector<example> examples(bool erases) {
 }
 
 template <class M>
-void holds(const std::string& name, const M& mixer, bool erases) {
+void holds(const std::string& name, const M& mixer, bool erases, double like_keys = 0.005) {
   unsigned seed = 1;
   for (const example& e : examples(erases))
     for (const int slice : {64, 128}) {
@@ -100,7 +100,7 @@ void holds(const std::string& name, const M& mixer, bool erases) {
       CAPTURE(name, e.name, slice, o, s);
       if (std::getenv("WEFT_SHOW")) std::printf("%-16s %-26s %3d  o %.2e  state %.2e\n", name.c_str(), e.name.c_str(), slice, o, s);
       CHECK(o <= 0.005);
-      CHECK(s <= 0.005);
+      CHECK(s <= (e.key == keys::repeated ? like_keys : 0.005));
     }
 }
 
@@ -109,6 +109,10 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   holds<weft::gated_delta_rule<weft::bf16>>("gated_delta unit", {.qk_l2norm = true}, true);
   holds<weft::delta_rule<weft::fp16>>("delta fp16", {}, true);
   holds<weft::simple_gla<weft::bf16>>("simple_gla", {}, false);
+  // Keys that are alike, each times a decay of its own, round apart: what 32 of them write does not cancel as it should.
+  holds<weft::kda<weft::bf16>>("kda", {}, true, 0.006);
+  holds<weft::kda<weft::bf16>>("kda unit", {.qk_l2norm = true}, true, 0.006);
+  holds<weft::gla<weft::bf16>>("gla", {}, false);
   holds<weft::recurrence<clear_leaky_delta, weft::bf16>>("a policy of a user", {}, true);
 }
 

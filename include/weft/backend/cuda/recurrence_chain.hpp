@@ -44,15 +44,15 @@ class chain_warp {
           for (int x = 0; x < 4; ++x) f(state_[m][j].half[h][x], matrix[(16 * j + block_column(lane_, h, x)) * job_.x.value_dim + 16 * m + block_row(lane_, x)]);
   }
 
-  // The numbers of this lane's columns of a block of 16 tokens.
-  struct tokens {
+  // The numbers of this lane's columns of a block: of 16 tokens, or of 16 channels.
+  struct columns {
     float2 half[2];
-    __device__ tokens(const float* of_chunk, int lane, int t16) {
-      for (int h = 0; h < 2; ++h) half[h] = *reinterpret_cast<const float2*>(of_chunk + 16 * t16 + block_column(lane, h, 0));
+    __device__ columns(const float* all, int lane, int block16) {
+      for (int h = 0; h < 2; ++h) half[h] = *reinterpret_cast<const float2*>(all + 16 * block16 + block_column(lane, h, 0));
     }
     __device__ float at(int h, int x) const { return x % 2 ? half[h].y : half[h].x; }
   };
-  static __device__ void scale(block& b, const tokens& by) {
+  static __device__ void scale(block& b, const columns& by) {
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
@@ -60,14 +60,15 @@ class chain_warp {
   }
 
   // S^T q^T, and for an erase S^T k^T, for the chunk's tokens: the state is rounded to operands once, and is not needed after.
-  __device__ void read(const swizzled_tile& q, const swizzled_tile& k, float decay, block (&of_q)[blocks][halves], block (&of_k)[blocks][halves]) {
+  __device__ void read(const swizzled_tile& q, const swizzled_tile& k, float decay, const float* channel_decay, block (&of_q)[blocks][halves], block (&of_k)[blocks][halves]) {
 #pragma unroll
     for (int j = 0; j < steps; ++j) {
       fragment s[blocks];
 #pragma unroll
       for (int m = 0; m < blocks; ++m) {
         s[m] = state_[m][j].template as_left<T>();
-        if constexpr (L::decays)
+        if constexpr (L::channels) scale(state_[m][j], columns(channel_decay, lane_, j));
+        else if constexpr (L::decays)
 #pragma unroll
           for (int h = 0; h < 2; ++h)
 #pragma unroll
@@ -110,13 +111,13 @@ class chain_warp {
     const swizzled_tile k = b_.k(place.stage), q = b_.q(place.stage), v = b_.v(place.stage);
     const chunk_scalars<C>& scalars = b_.scalars(place.slot);
     block o[blocks][halves] = {}, sum[blocks][halves] = {};
-    read(q, k, scalars.decay, o, sum);
+    read(q, k, scalars.decay, b_.decay(place.slot), o, sum);
     fragment written[blocks][halves], update[blocks][halves];  // U as o reads it, and times `write`
     if constexpr (L::erases) {
       fragment residual[blocks][halves];
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
-        const tokens erase(scalars.erase, lane_, t), value(scalars.value, lane_, t);
+        const columns erase(scalars.erase, lane_, t), value(scalars.value, lane_, t);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
           fragment& r = residual[m][t];
@@ -142,7 +143,7 @@ class chain_warp {
 #pragma unroll
           for (int m = 0; m < blocks; ++m) u[m].template add_product<T>(residual[m][s], a);
         }
-        const tokens write(scalars.write, lane_, t);
+        const columns write(scalars.write, lane_, t);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
           written[m][t] = u[m].template as_left<T>();
@@ -154,7 +155,7 @@ class chain_warp {
       rounding kept[blocks];
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
-        const tokens write(scalars.write, lane_, t);
+        const columns write(scalars.write, lane_, t);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
           written[m][t] = left_turned(v, 16 * t, row_ + 16 * m);
@@ -175,7 +176,7 @@ class chain_warp {
     const padded_tile pairs = b_.pairs(place.slot);
 #pragma unroll
     for (int t = 0; t < halves; ++t) {
-      const tokens by(scalars.read, lane_, t);
+      const columns by(scalars.read, lane_, t);
 #pragma unroll
       for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
 #pragma unroll
@@ -189,12 +190,13 @@ class chain_warp {
     }
     if (b_.length(place.n) < C) store_tail(place.n, v);
 
+    const swizzled_tile writers = L::channels ? b_.tail(place.slot) : k;
     ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
 #pragma unroll
     for (int j = 0; j < steps; ++j)
 #pragma unroll
       for (int s = 0; s < halves; ++s) {
-        const fragment b = right_turned(k, 16 * s, 16 * j);
+        const fragment b = right_turned(writers, 16 * s, 16 * j);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) state_[m][j].template add_product<T>(update[m][s], b);
       }

@@ -1,6 +1,5 @@
-// The prepare warps of the tensor-core engine, one decay a token: loads, decays, the pair products P and T of a chunk, and
-// the inverse A = (I + T)^-1. For a decay that is one number a token the inverse needs no decay, A = Gamma o (I + T0)^-1
-// with T0_ts = c_t . k_s: no exponential enters the substitution. Exponents are never positive for decays that are not.
+// What the prepare warps of the tensor-core engine do for every kind of decay: loads and stores, the numbers that scale a
+// token's inputs, and the inverse A = (I + T)^-1 of a chunk.
 #pragma once
 #include "recurrence_tensor_layout.hpp"
 
@@ -8,8 +7,10 @@ namespace weft {
 inline namespace WEFT_ISA {
 namespace device {
 
-template <class P, class T, int K, tensor_tuning X>
-class prepare_warp {
+// Derived prepares one chunk: prepare(n, gates), and load_gates(n), where gates are channels, before.
+template <class Derived, class P, class T, int K, tensor_tuning X>
+class prepare_base {
+ protected:
   using L = tensor_layout<P, K, X>;
   using B = tensor_block<P, T, K, X>;
   using place = chunk_place<L>;
@@ -17,7 +18,7 @@ class prepare_warp {
   static constexpr structure form = structure_of<P>();
 
  public:
-  __device__ prepare_warp(const tensor_job<P, T>& job, const tensor_maps& maps, const B& block, int warp)
+  __device__ prepare_base(const tensor_job<P, T>& job, const tensor_maps& maps, const B& block, int warp)
       : job_(job), maps_(maps), b_(block), group_(warp / L::halves), half_(warp % L::halves), lane_(block.swizzled.lane) {
     use_scratch(0);
   }
@@ -26,6 +27,7 @@ class prepare_warp {
   __device__ void run() {
     place_ = place::at(group_);
     load(group_, place_.stage);
+    static_cast<Derived&>(*this).load_gates(group_);
     lanes_of<P, float> next = gates(group_);
     for (; place_.n < b_.chunks + L::groups + 1; place_.advance(L::groups)) {
       const int n = place_.n;
@@ -40,12 +42,12 @@ class prepare_warp {
       lanes_of<P, float> now = next;
       for_each_member(now, [](float& x, auto) { ptx::pin(x); });  // loaded a chunk ahead, and not waited for before
       next = gates(n + L::groups);
-      prepare(n, now);
+      static_cast<Derived&>(*this).prepare(n, now);
     }
   }
 
- private:
-  // The numbers that scale a token's inputs, and its decay.
+ protected:
+  // The numbers that scale a token's inputs, and its decay (of channels: what scales it).
   struct factors {
     float q = 0, k = 0, c = 0, z = 0, g = 0;  // g in base 2
   };
@@ -65,9 +67,7 @@ class prepare_warp {
       if constexpr (role_of<P, m>.width == width::value_dim) e = 1;
     });
     const key_terms<float> side = job_.policy.template key_side<float>(keys);
-    const float g = L::decays ? side.g * 1.4426950408889634f : 0.f;
-    // 2^-150 is 0, and the difference of two infinities is not.
-    return {side.q * job_.x.scale, side.k, side.c, job_.policy.template write<float>(values), g < -150.f ? -150.f : g};
+    return {side.q * job_.x.scale, side.k, side.c, job_.policy.template write<float>(values), L::decays ? side.g * 1.4426950408889634f : 0.f};
   }
 
   // The output of chunk n, from the place of its v.
@@ -89,48 +89,14 @@ class prepare_warp {
     for (int c = 0; c < X.slice; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
   }
 
-  // The first warp still reads a chunk's scratch when the second is at the next chunk: there are two.
+  // Where decays are numbers of a token, the second warp may be at the next chunk while the first reads this one's scratch.
   __device__ void use_scratch(int turn) {
-    const int at = L::scratch + (2 * group_ + turn) * L::group_bytes;
+    const int at = L::scratch + (L::scratch_turns * group_ + turn % L::scratch_turns) * L::group_bytes;
     below_ = {b_.base + static_cast<word>(at), L::inverse_stride, lane_parts::padded(lane_, L::inverse_stride)};
     mine_ = b_.memory + at + L::below_bytes + half_ * L::warp_bytes;
   }
 
   __device__ void sync_group() const { ptx::sync_threads(1 + group_, 32 * L::halves); }
-
-  __device__ void prepare(int n, const lanes_of<P, float>& raw) {
-    factors f = n * C + lane_ < b_.tokens ? factors_of(raw) : factors{};
-    float total = f.g;  // of the tokens up to the lane's
-    for (int d = 1; d < 32; d *= 2) {
-      const float before = __shfl_up_sync(~0u, total, d);
-      if (lane_ >= d) total += before;
-    }
-    B::wait(b_.loaded(n), n);
-    if (b_.length(n) < C) {
-      clear_tail(n);
-      sync_group();
-    }
-    use_scratch(n / L::groups % 2);
-
-    fragment q[steps], k[steps];
-    for (int i = 0; i < steps; ++i) {
-      q[i] = left(b_.q(place_.stage), 16 * half_, 16 * i);
-      k[i] = left(b_.k(place_.stage), 16 * half_, 16 * i);
-    }
-    if (job_.x.unit) unit_lengths(q, k, f);
-    float* const decays = reinterpret_cast<float*>(mine_);
-    decays[lane_] = total, decays[C + lane_] = f.k;
-    publish_scalars(f, total);
-    __syncwarp();
-    products(f, q, k);
-    if constexpr (L::erases) {
-      __syncwarp();
-      invert_diagonal();
-      sync_group();
-      if (half_ == 0) invert_below();
-    }
-    ptx::arrive(b_.prepared(n));
-  }
 
   // Rows past the end may be another sequence's.
   __device__ void clear_tail(int n) const {
@@ -143,7 +109,7 @@ class prepare_warp {
   }
 
   // Scales the factors of the unit keys by 1 / length, as far as this warp needs them: of its own tokens, and of the keys before.
-  __device__ void unit_lengths(const fragment (&q)[steps], const fragment (&k)[steps], factors& f) const {
+  __device__ void unit_lengths(factors& f) const {
     // The squares are the diagonal of a product with itself.
     const auto lengths = [&](auto&& part, int first, float* to) {
       block squares{};
@@ -158,78 +124,15 @@ class prepare_warp {
     };
     float* const of_k = reinterpret_cast<float*>(mine_);  // G and the factors come here next
     float* const of_q = of_k + C;
-    if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return q[i]; }, 16 * half_, of_q);
+    if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return left(b_.q(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_q);
     if constexpr (form.k < unit_keys<P>()) {
-      lengths([&](int i) { return k[i]; }, 16 * half_, of_k);
+      lengths([&](int i) { return left(b_.k(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_k);
       if (half_ == 1) lengths([&](int i) { return left(b_.k(place_.stage), 0, 16 * i); }, 0, of_k);
     }
     __syncwarp();
     if constexpr (form.q < unit_keys<P>()) f.q *= of_q[lane_];
     if constexpr (form.k < unit_keys<P>()) f.k *= of_k[lane_], f.c *= of_k[lane_];
     __syncwarp();
-  }
-
-  // Of the warp's own tokens.
-  __device__ void publish_scalars(const factors& f, float total) const {
-    const float end = __shfl_sync(~0u, total, 31), since_start = ptx::exp2(total), to_end = ptx::exp2(end - total);
-    if (lane_ / 16 != half_) return;
-    chunk_scalars<C>& s = b_.scalars(place_.slot);
-    // Without an erase U is v itself, and z's factor goes where v does.
-    if constexpr (L::erases) s.erase[lane_] = f.c * since_start, s.value[lane_] = f.z;
-    s.read[lane_] = f.q * since_start;
-    s.write[lane_] = f.k * to_end * (L::erases ? 1.f : f.z);
-    if (lane_ == 31) s.decay = since_start;
-  }
-
-  // P_ts = (q_t . k_s) Gamma_ts with its factors for s <= t, to the chain; T0_ts = (c_t . k_s) for s < t.
-  __device__ void products(const factors& f, const fragment (&q)[steps], const fragment (&k)[steps]) const {
-    const float* const decays = reinterpret_cast<const float*>(mine_);
-    const int g = lane_ / 4, row = 16 * half_ + g;
-    float reader[2], eraser[2], since[2];
-    for (int r = 0; r < 2; ++r) {
-      reader[r] = __shfl_sync(~0u, f.q, row + 8 * r);
-      eraser[r] = __shfl_sync(~0u, f.c, row + 8 * r);
-      since[r] = decays[row + 8 * r];
-    }
-    const float z = L::erases ? 1.f : f.z;
-#pragma unroll
-    for (int j = 0; j < L::halves; ++j) {
-      if (j > half_) break;
-      block qk{}, kk{};
-#pragma unroll
-      for (int i = 0; i < steps; ++i) {
-        const fragment b = right(b_.k(place_.stage), 16 * j, 16 * i);
-        qk.add_product<T>(q[i], b);
-        if constexpr (L::erases) kk.add_product<T>(k[i], b);
-      }
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int s = 16 * j + block_column(lane_, h, 0);
-        const float2 gs = *reinterpret_cast<const float2*>(decays + s);
-        float2 ks = *reinterpret_cast<const float2*>(decays + C + s);
-        float pair[4], erased[4];
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          const int r = x / 2, column = s + x % 2;
-          const float writer = x % 2 ? ks.y : ks.x;
-          float p = qk.half[h][x] * reader[r] * writer;
-          if constexpr (L::decays) p *= ptx::exp2(since[r] - (x % 2 ? gs.y : gs.x));
-          if constexpr (!L::erases) p *= __shfl_sync(~0u, z, column);
-          pair[x] = j < half_ || column <= row + 8 * r ? p : 0.f;
-          erased[x] = kk.half[h][x] * eraser[r] * writer;
-        }
-        const padded_tile to = b_.pairs(place_.slot);
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          put(to.element(row + 8 * r, s), ptx::pack<T>(pair[2 * r], pair[2 * r + 1]));
-          if constexpr (L::erases) {
-            if (j < half_) put(below_.element(g + 8 * r, s), ptx::pack<fp16>(erased[2 * r], erased[2 * r + 1]));
-            else
-              for (int e = 0; e < 2; ++e) diagonal()[block_column(lane_, h, e) * L::diagonal_stride + g + 8 * r] = erased[2 * r + e];
-          }
-        }
-      }
-    }
   }
 
   // Substitution in float, a column a lane (twice: each half of the warp keeps 8 of the 16 rows).
@@ -281,8 +184,9 @@ class prepare_warp {
       }
   }
 
-  static __device__ float since(float later, float earlier) { return L::decays ? ptx::exp2(later - earlier) : 1.f; }
-  __device__ const float* decays() const { return reinterpret_cast<const float*>(mine_); }  // and the writers' factors
+  // exp of the decay between two tokens where the inverse was made without.
+  static __device__ float since(float later, float earlier) { return L::decays && !L::channels ? ptx::exp2(later - earlier) : 1.f; }
+  __device__ float* decays() const { return reinterpret_cast<float*>(mine_); }  // G of the chunk's tokens, and then the writers' factors
   __device__ float* diagonal() const { return reinterpret_cast<float*>(mine_ + L::diagonal); }
   __device__ void put(word at, word value) const { *reinterpret_cast<word*>(b_.memory + (at - b_.base)) = value; }
 

@@ -34,10 +34,9 @@ constexpr symbol log1p_(symbol x) { return opaque(x); }
 constexpr symbol sqrt_(symbol x) { return opaque(x); }
 constexpr symbol where_nonneg_(symbol x, symbol a, symbol b) { return x.member == symbol::of_gates ? a + b : symbol::of(symbol::other); }
 
-// The members that q, k, c and z scale, and whether the decay depends on gates alone.
+// The members that q, k, c, z and the decay scale.
 struct structure {
-  int q, k, c, z;
-  bool scalar_decay;
+  int q, k, c, z, g;
 };
 
 template <class P>
@@ -53,23 +52,24 @@ constexpr structure structure_of() {
   mark(value_lane, width::value_dim);
   const key_terms<symbol> side = P{}.template key_side<symbol>(key_lane);
   const symbol z = P{}.template write<symbol>(value_lane);
-  return {side.q.member, side.k.member, side.c.member, z.member, side.g.member == symbol::of_gates};
+  return {side.q.member, side.k.member, side.c.member, z.member, side.g.member};
 }
 
 // Options could change the maps, and are not known here.
 template <class P>
 concept transparent = std::is_empty_v<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
 
-// Policies of the engine with one decay a token: no erase, or one along the key.
+// Policies of the engine: no erase, or one along the key; decays that are numbers of the token, or one input a channel.
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
-  if constexpr (a.erase == erase::two_writers || a.timing != timing::post || a.read != read::inclusive || a.normalised || a.micro_steps ||
-                a.decay == decay::per_channel || has_output<P> || !transparent<P>) {
+  if constexpr (a.erase == erase::two_writers || a.timing != timing::post || a.read != read::inclusive || a.normalised || a.micro_steps || has_output<P> ||
+                !transparent<P>) {
     return false;
   } else {
     constexpr structure s = structure_of<P>();
-    return s.q >= 0 && s.k >= 0 && s.z >= 0 && s.scalar_decay && (a.erase == erase::none || s.c == s.k);
+    constexpr bool one_decay = a.decay != decay::per_channel && s.g == symbol::of_gates, channels = a.decay == decay::per_channel && s.g >= 0;
+    return s.q >= 0 && s.k >= 0 && s.z >= 0 && (one_decay || channels) && (a.erase == erase::none || s.c == s.k);
   }
 }
 

@@ -4,7 +4,8 @@
 
 #include "executor.hpp"
 #include "recurrence_chain.hpp"
-#include "recurrence_prepare.hpp"
+#include "recurrence_prepare_channels.hpp"
+#include "recurrence_prepare_tokens.hpp"
 #include "tensor_map.hpp"
 
 namespace weft {
@@ -22,7 +23,8 @@ __global__ void __launch_bounds__(tensor_tuning{.slice = Slice, .chain_rows = Ro
   if (block.tokens <= 0) return;
   block.init_barriers();
   const int warp = static_cast<int>(threadIdx.x / 32);
-  if (warp < X.prepare_warps()) prepare_warp<P, T, K, X>(job, maps, block, warp).run();
+  using prepare = std::conditional_t<P::axes.decay == decay::per_channel, prepare_channels<P, T, K, X>, prepare_tokens<P, T, K, X>>;
+  if (warp < X.prepare_warps()) prepare(job, maps, block, warp).run();
   else chain_warp<P, T, K, X>(job, block, warp - X.prepare_warps()).run();
 #endif
 }
@@ -49,8 +51,9 @@ bool tensor_takes(const cuda& executor, const recurrence_extents& x, const typen
   if (executor.capability() != 90 || !fits(x.key_dim) || !fits(x.value_dim) || out.o.wide || x.time < 16) return false;
   if (x.time >= index{1} << 31 || x.value_heads * 2 >= index{1} << 31) return false;
   bool mapped = can_map(out.o.narrow_view());
-  for_each_member(in, [&](const auto& v, auto i) {
-    if constexpr (role_of<P, i, T>.rank() == 4 && !role_of<P, i, T>.wide) mapped = mapped && can_map(view<const T, 4>(v.data, v.extent, v.stride));
+  for_each_member(in, [&](const auto& v, auto) {
+    using view_type = std::remove_cvref_t<decltype(v)>;
+    if constexpr (view_type::rank == 4) mapped = mapped && can_map(static_cast<const typename view_type::base&>(v));
   });
   return mapped;
 }
@@ -76,8 +79,12 @@ void run_tensor(cuda& executor, const recurrence<P, T, S>& mixer, const recurren
                        .offsets = offsets};
   const auto map_of = [&](const auto& v, std::size_t i) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), 32); };
   auto members = tie_members(job.in);
-  const tensor_maps maps{map_of(std::get<form.q>(members), form.q), map_of(std::get<form.k>(members), form.k), map_of(std::get<form.z>(members), form.z),
-                         map_rows("o", out.o.narrow_view(), 32)};
+  tensor_maps maps{map_of(std::get<form.q>(members), form.q), map_of(std::get<form.k>(members), form.k), map_of(std::get<form.z>(members), form.z),
+                   map_rows("o", out.o.narrow_view(), 32), {}};
+  if constexpr (form.g >= 0) {
+    const auto& g = std::get<form.g>(members);
+    maps.g = map_rows(name_of<P>(form.g).text.data(), view<const float, 4>(g.data, g.extent, g.stride), 32);
+  }
   constexpr tensor_tuning narrow{.slice = 64}, wide{};
   if (x.key_dim == 64) launch_tensor<P, T, 64, narrow>(executor, x, job, maps);
   else if (tuning.slice == 64) launch_tensor<P, T, 128, narrow>(executor, x, job, maps);

@@ -43,7 +43,7 @@ struct tensor_job {
 };
 
 struct tensor_maps {
-  CUtensorMap q, k, v, o;
+  CUtensorMap q, k, v, o, g;
 };
 
 // Numbers of the tokens of a chunk, made by the prepare warps for the chain: o and the residual are
@@ -58,6 +58,7 @@ struct chunk_scalars {
 template <class P, int K, tensor_tuning X>
 struct tensor_layout {
   static constexpr bool erases = P::axes.erase != weft::erase::none, decays = P::axes.decay != weft::decay::none;
+  static constexpr bool channels = P::axes.decay == weft::decay::per_channel;
   static constexpr int C = X.chunk, halves = C / 16, groups = X.prepare_groups, blocks = X.chain_rows / 16;
   static_assert(C == 32, "weft: a chunk is two blocks of 16 tokens: a prepare warp for each, and a lane for each token");
 
@@ -68,15 +69,22 @@ struct tensor_layout {
 
   static constexpr int key_bytes = C * K * 2, stage_bytes = 2 * key_bytes + C * X.slice * 2;
   static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
-  static constexpr int slot_bytes = 2 * pair_bytes + (static_cast<int>(sizeof(chunk_scalars<C>)) + 15) / 16 * 16;
+  // Where channels decay: the keys with what they lose until the chunk's end, and the decay of the chunk.
+  static constexpr int tail_bytes = channels ? key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
+  static constexpr int pairs = tail_bytes, scalars = pairs + 2 * pair_bytes, decay = scalars + (static_cast<int>(sizeof(chunk_scalars<C>)) + 15) / 16 * 16;
+  static constexpr int slot_bytes = (decay + decay_bytes + 127) / 128 * 128;
+  static constexpr int gate_bytes = channels ? C * K * 4 : 0;  // of a group, as they come: float
   // Of a prepare warp: G and the writers' factors of all tokens, its diagonal block of T (transposed), that block's inverse.
   static constexpr int diagonal_stride = 20, inverse_stride = 48;
   static constexpr int diagonal = 2 * C * 4, inverse = diagonal + 16 * diagonal_stride * 4, warp_bytes = inverse + 16 * inverse_stride;
-  // Of a prepare group: the block of T below the diagonal, and those. There are two of each.
-  static constexpr int below_bytes = 16 * inverse_stride, group_bytes = below_bytes + halves * warp_bytes;
+  // Of a prepare group: the block of T below the diagonal, and those. 
+  static constexpr int below_bytes = 16 * inverse_stride;
+  // Where channels decay: the first half's keys with what they lose until its end, and what each half loses.
+  static constexpr int writers = below_bytes + halves * warp_bytes, totals = writers + (channels ? 16 * K * 2 : 0);
+  static constexpr int group_bytes = (totals + (channels ? 2 * K * 4 : 0) + 127) / 128 * 128, scratch_turns = channels ? 1 : 2;
 
-  static constexpr int slot = stages * stage_bytes, scratch = slot + slots * slot_bytes, barriers = scratch + 2 * groups * group_bytes;
-  static constexpr int bytes = barriers + 3 * ring * 8;
+  static constexpr int gates = stages * stage_bytes, slot = gates + groups * gate_bytes, scratch = slot + slots * slot_bytes;
+  static constexpr int barriers = scratch + scratch_turns * groups * group_bytes, bytes = barriers + (3 * ring + groups) * 8;
 };
 
 // A chunk's number and where it lies.
@@ -132,16 +140,19 @@ struct tensor_block {
   __device__ swizzled_tile q(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes + L::key_bytes), C, swizzled}; }
   __device__ swizzled_tile v(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes + 2 * L::key_bytes), C, swizzled}; }
   // The inverse [s][t] and the read pairs [t][s] of a chunk, and its scalars.
-  __device__ padded_tile inverse(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes), L::pair_stride, padded}; }
-  __device__ padded_tile pairs(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pair_bytes), L::pair_stride, padded}; }
+  __device__ padded_tile inverse(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs), L::pair_stride, padded}; }
+  __device__ padded_tile pairs(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs + L::pair_bytes), L::pair_stride, padded}; }
   __device__ chunk_scalars<C>& scalars(int slot) const {
-    return *reinterpret_cast<chunk_scalars<C>*>(memory + L::slot + slot * L::slot_bytes + 2 * L::pair_bytes);
+    return *reinterpret_cast<chunk_scalars<C>*>(memory + L::slot + slot * L::slot_bytes + L::scalars);
   }
+  __device__ swizzled_tile tail(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes), C, swizzled}; }
+  __device__ float* decay(int slot) const { return reinterpret_cast<float*>(memory + L::slot + slot * L::slot_bytes + L::decay); }
 
   // Chunk n has been prepared; folded; loaded. Each ends phase n / ring of a barrier.
   __device__ word prepared(int n) const { return base + static_cast<word>(L::barriers + n % L::ring * 8); }
   __device__ word folded(int n) const { return prepared(n) + L::ring * 8; }
   __device__ word loaded(int n) const { return prepared(n) + 2 * L::ring * 8; }
+  __device__ word gates_loaded(int group) const { return base + static_cast<word>(L::barriers + (3 * L::ring + group) * 8); }
   static __device__ void wait(word barrier, int n) { ptx::wait(barrier, static_cast<word>(n / L::ring & 1)); }
 
   __device__ void init_barriers() const {
@@ -150,6 +161,7 @@ struct tensor_block {
         ptx::barrier_init(prepared(i), 32 * L::halves);  // every lane: each tells of its own writes
         ptx::barrier_init(folded(i), 32 * X.chain_warps());
         ptx::barrier_init(loaded(i), 1);
+        if (L::channels && i < L::groups) ptx::barrier_init(gates_loaded(i), 1);
       }
       ptx::barrier_init_done();
     }

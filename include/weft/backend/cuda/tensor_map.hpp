@@ -1,4 +1,4 @@
-// Maps for the copy engine: how a strided view [batch, time, heads, dim] of 16-bit numbers is cut into boxes.
+// Maps for the copy engine: how a strided view [batch, time, heads, dim] is cut into boxes.
 #pragma once
 #include <cuda.h>
 
@@ -21,7 +21,7 @@ bool can_map(const view<T, 4>& v) {
   return v.extent[0] < index{1} << 31 && v.extent[1] < index{1} << 31;
 }
 
-// Boxes of `rows` tokens of one head, 64 columns each, 128-byte swizzle. Coordinates: column, head, token, batch.
+// Boxes of `rows` tokens of one head, 128 bytes of columns each, 128-byte swizzle. Coordinates: column, head, token, batch.
 template <class T>
 CUtensorMap map_rows(const char* name, const view<T, 4>& v, int rows) {
   static const auto encode = [] {
@@ -37,8 +37,9 @@ CUtensorMap map_rows(const char* name, const view<T, 4>& v, int rows) {
   const cuuint64_t extents[] = {static_cast<cuuint64_t>(v.extent[3]), static_cast<cuuint64_t>(v.extent[2]), static_cast<cuuint64_t>(v.extent[1]),
                                 static_cast<cuuint64_t>(v.extent[0])};
   const cuuint64_t strides[] = {bytes(2), bytes(1), bytes(0)};
-  const cuuint32_t box[] = {64, 1, static_cast<cuuint32_t>(rows), 1}, steps[] = {1, 1, 1, 1};
-  const auto type = std::is_same_v<std::remove_const_t<T>, bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const cuuint32_t box[] = {128 / sizeof(T), 1, static_cast<cuuint32_t>(rows), 1}, steps[] = {1, 1, 1, 1};
+  using element = std::remove_const_t<T>;
+  const auto type = std::is_same_v<element, float> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : std::is_same_v<element, bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
   CUtensorMap map;
   const CUresult result = encode(&map, type, 4, const_cast<void*>(static_cast<const void*>(v.data)), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

@@ -94,6 +94,12 @@ __device__ void store_left_turned(const Tile& t, int row, int column, const frag
   ptx::store_matrices_transposed(t.at(row, column, t.lanes.across), f.w);
 }
 
+// Where left takes from.
+template <class Tile>
+__device__ void store_left(const Tile& t, int row, int column, const fragment& f) {
+  ptx::store_matrices(t.at(row, column, t.lanes.down), f.w);
+}
+
 // A 16 x 16 block of accumulators: two 16 x 8 halves.
 struct block {
   float half[2][4];

@@ -1,3 +1,4 @@
+#pragma once
 #include "tensor.hpp"
 
 #include "device_run.cuh"
@@ -20,9 +21,5 @@ void run_tensor_on_device(const M& mixer, int slice, const typename M::inputs& i
 #define WEFT_ON_TENSOR_CORES(...)                                                                                       \
   template void run_tensor_on_device<__VA_ARGS__>(const __VA_ARGS__&, int, const typename __VA_ARGS__::inputs&, typename __VA_ARGS__::state_type&, \
                                                   const typename __VA_ARGS__::outputs&, std::span<const index>)
-WEFT_ON_TENSOR_CORES(weft::gated_delta_rule<weft::bf16>);
-WEFT_ON_TENSOR_CORES(weft::simple_gla<weft::bf16>);
-WEFT_ON_TENSOR_CORES(weft::delta_rule<weft::fp16>);
-WEFT_ON_TENSOR_CORES(weft::recurrence<clear_leaky_delta, weft::bf16>);
 
 }  // namespace contract

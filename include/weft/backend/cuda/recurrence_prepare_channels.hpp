@@ -1,0 +1,267 @@
+// The prepare warps where every key channel decays. Pairs are sums of x_t[d] y_s[d] exp(G_t - G_s)[d]: the tokens between are
+// split in the middle, 16 by 16, 8 by 8 and so on, and each side is scaled by what is lost from the middle on. The factors are
+// running products of alpha = exp(g) <= 1, never exponentials of differences: no exponent is positive, -inf is exact.
+// q and the erase reader are rewritten to what they lose since the chunk's start, in place; the writers' tail is a tile more.
+#pragma once
+#include "recurrence_prepare.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace device {
+
+template <class P, class T, int K, tensor_tuning X>
+class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T, K, X> {
+  using base = prepare_base<prepare_channels, P, T, K, X>;
+  using typename base::B, typename base::L, typename base::factors;
+  using base::C, base::steps, base::b_, base::lane_, base::half_, base::group_, base::place_, base::below_, base::decays, base::diagonal, base::put, base::maps_;
+
+ public:
+  using base::base;
+
+  // The gates of chunk n: 32 tokens of 32 channels a box.
+  __device__ void load_gates(int n) const {
+    if (n >= b_.chunks || half_ != 1 || lane_ != 0) return;
+    ptx::arrive_expecting(b_.gates_loaded(group_), L::gate_bytes);
+    for (int c = 0; c < K; c += 32)
+      ptx::tensor_load(b_.base + static_cast<word>(gate_tile() + c * C * 4), &maps_.g, c, b_.head, static_cast<int>(b_.begin) + n * C, static_cast<int>(b_.batch), b_.gates_loaded(group_));
+  }
+
+  __device__ void prepare(int n, const lanes_of<P, float>& raw) {
+    factors f = n * C + lane_ < b_.tokens ? this->factors_of(raw) : factors{};
+    B::wait(b_.loaded(n), n);
+    ptx::wait(b_.gates_loaded(group_), static_cast<word>(n / L::groups & 1));
+    if (b_.length(n) < C) {
+      this->clear_tail(n);
+      clear_gates(n);
+    }
+    this->sync_group();
+    if (this->job_.x.unit) this->unit_lengths(f);
+    decays()[C + lane_] = f.k;
+    publish_scalars(f);
+    sum_half(f.g);
+    this->sync_group();
+    if (half_ == 0)
+      for (int c = lane_; c < K; c += 32) b_.decay(place_.slot)[c] = totals(0)[c] * totals(1)[c];
+
+    octets sums;
+    walk(f.g, sums);
+    ptx::publish_to_copies();
+    this->sync_group();
+    block kk{}, qk{};
+    if (half_ == 1) {
+      across(kk, qk);
+      ptx::publish_to_copies();
+      __syncwarp();
+      load_gates(n + L::groups);
+    }
+    write_pairs(f, sums, kk, qk);
+    if constexpr (L::erases) {
+      __syncwarp();
+      this->invert_diagonal();
+      this->sync_group();
+      if (half_ == 0) this->invert_below();
+    }
+    ptx::arrive(b_.prepared(n));
+  }
+
+ private:
+  // Products within the warp's 16 tokens, by octets of them: rows 0-7 of an accumulator are the keys as erase readers, rows 8-15
+  // q; columns are the writers. level[l] holds where the tokens' numbers differ in bit l at most, `same` each with its own octet
+  // without decay, `between` the second octet with the first.
+  struct octets {
+    float same[2][4] = {}, level[3][2][4] = {}, between[4] = {};
+  };
+
+  __device__ int gate_tile() const { return L::gates + group_ * L::gate_bytes; }
+  __device__ float* totals(int half) const {
+    return reinterpret_cast<float*>(b_.memory + L::scratch + L::scratch_turns * group_ * L::group_bytes + L::totals) + half * K;
+  }
+  __device__ swizzled_tile writers() const {
+    return {b_.base + static_cast<word>(L::scratch + L::scratch_turns * group_ * L::group_bytes + L::writers), 16, b_.swizzled};
+  }
+  // 16 bytes of the gates at (token, channel).
+  __device__ unsigned char* gate(int token, int channel) const {
+    return b_.memory + gate_tile() + channel / 32 * C * 128 + token * 128 + ((channel / 4 ^ token) & 7) * 16;
+  }
+
+  __device__ void clear_gates(int n) const {
+    for (int i = half_ * 32 + lane_; i < (C - b_.length(n)) * K / 4; i += 32 * L::halves)
+      *reinterpret_cast<float4*>(gate(b_.length(n) + i / (K / 4), i % (K / 4) * 4)) = float4{};
+  }
+
+  __device__ void publish_scalars(const factors& f) const {
+    if (lane_ / 16 != half_) return;
+    chunk_scalars<C>& s = b_.scalars(place_.slot);
+    if constexpr (L::erases) s.erase[lane_] = f.c, s.value[lane_] = f.z;
+    s.read[lane_] = f.q;
+    s.write[lane_] = f.k * (L::erases ? 1.f : f.z);
+  }
+
+  // exp of the sum of the half's decays, four channels a lane.
+  __device__ void sum_half(float scale) const {
+    float4 sum{};
+#pragma unroll
+    for (int r = 0; r < 16; ++r) {
+      const float by = __shfl_sync(~0u, scale, 16 * half_ + r);
+      const float4 g = *reinterpret_cast<const float4*>(gate(16 * half_ + r, 4 * lane_ % K));
+      sum.x += g.x * by, sum.y += g.y * by, sum.z += g.z * by, sum.w += g.w * by;
+    }
+    if (4 * lane_ < K) *reinterpret_cast<float4*>(totals(half_) + 4 * lane_) = {ptx::exp2(sum.x), ptx::exp2(sum.y), ptx::exp2(sum.z), ptx::exp2(sum.w)};
+  }
+
+  static __device__ word scaled(word x, float2 by) {
+    const float2 v = ptx::unpack<T>(x);
+    return ptx::pack<T>(v.x * by.x, v.y * by.y);
+  }
+  static __device__ fragment scaled(const fragment& x, const float2 (&by)[4]) {
+    fragment r;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) r.w[w] = scaled(x.w[w], by[w]);
+    return r;
+  }
+
+  // Goes through the channels, 16 at a time: the products within the warp's tokens, and the rewritten tiles.
+  __device__ void walk(float scale, octets& sums) const {
+    const int g = lane_ / 4, i = lane_ % 4;
+    const swizzled_tile k_tile = b_.k(place_.stage), q_tile = b_.q(place_.stage), tail = b_.tail(place_.slot);
+    const float by[2] = {__shfl_sync(~0u, scale, 16 * half_ + g), __shfl_sync(~0u, scale, 16 * half_ + g + 8)};
+#pragma unroll 1
+    for (int box = 0; box < K / 32; ++box) {
+      fragment readers[2][2];  // of the second half, for across(): kept where its gates were
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        const int c = 32 * box + 16 * part;
+        const fragment k = left(k_tile, 16 * half_, c), q = left(q_tile, 16 * half_, c);
+        // Word w of a fragment: row g + 8 (w % 2), channels c + 8 (w / 2) + 2i and the next.
+        float2 before[4], after[4], all[4];  // what is lost since the block's start, itself included; until its end; in all
+#pragma unroll
+        for (int w = 0; w < 4; ++w) {
+          const int channel = c + 8 * (w / 2) + 2 * i;
+          const float2 x = *reinterpret_cast<const float2*>(gate(16 * half_ + g + 8 * (w % 2), channel) + channel % 4 * 4);
+          before[w] = all[w] = {ptx::exp2(x.x * by[w % 2]), ptx::exp2(x.y * by[w % 2])};
+          after[w] = {1.f, 1.f};
+        }
+#pragma unroll
+        for (int x = 0; x < 2; ++x) product(sums.same[x], k.w[x], q.w[x], k.w[2 + x], q.w[2 + x], k.w[x], k.w[2 + x]);
+#pragma unroll
+        for (int level = 0; level < 3; ++level) {
+          const bool second = g >> level & 1;
+          word kf[4], qf[4];
+#pragma unroll
+          for (int w = 0; w < 4; ++w) {
+            const float2 f = second ? before[w] : after[w];
+            kf[w] = scaled(k.w[w], f), qf[w] = scaled(q.w[w], f);
+          }
+#pragma unroll
+          for (int x = 0; x < 2; ++x) product(sums.level[level][x], kf[x], qf[x], kf[2 + x], qf[2 + x], kf[x], kf[2 + x]);
+#pragma unroll
+          for (int w = 0; w < 4; ++w) {
+            const float2 other = {__shfl_xor_sync(~0u, all[w].x, 4 << level), __shfl_xor_sync(~0u, all[w].y, 4 << level)};
+            grow(before[w], after[w], other, second);
+            all[w].x *= other.x, all[w].y *= other.y;
+          }
+        }
+        product(sums.between, scaled(k.w[1], before[1]), scaled(q.w[1], before[1]), scaled(k.w[3], before[3]), scaled(q.w[3], before[3]),
+                scaled(k.w[0], after[0]), scaled(k.w[2], after[2]));
+#pragma unroll
+        for (int w = 0; w < 4; ++w) grow(before[w], after[w], all[w ^ 1], w % 2);
+
+        const fragment writers_here = scaled(k, after);
+        if (half_ == 0) store_left(writers(), 0, c, writers_here);
+        readers[part][0] = scaled(k, before), readers[part][1] = scaled(q, before);
+#pragma unroll
+        for (int w = 0; w < 4; ++w) {
+          const float2 other = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
+          grow(before[w], after[w], other, half_ == 1);
+        }
+        if constexpr (L::erases) store_left(k_tile, 16 * half_, c, scaled(k, before));
+        store_left(q_tile, 16 * half_, c, scaled(q, before));
+        store_left(tail, 16 * half_, c, scaled(k, after));
+      }
+      if (half_ == 1) {
+        __syncwarp();  // all lanes have read these gates
+#pragma unroll
+        for (int part = 0; part < 2; ++part)
+#pragma unroll
+          for (int e = 0; e < 2; ++e) *kept(2 * box + part, e) = {readers[part][e].w[0], readers[part][e].w[1], readers[part][e].w[2], readers[part][e].w[3]};
+      }
+    }
+  }
+  // The block of twice the size: the second part loses what the first did before, the first what the second does after.
+  static __device__ void grow(float2& before, float2& after, float2 other, bool second) {
+    if (second) before.x *= other.x, before.y *= other.y;
+    else after.x *= other.x, after.y *= other.y;
+  }
+  // Rows 0-7 from k, 8-15 from q; columns from y.
+  static __device__ void product(float (&sum)[4], word k0, word q0, word k1, word q1, word y0, word y1) {
+    const word a[4] = {k0, q0, k1, q1};
+    ptx::mma<T>(sum, a, y0, y1);
+  }
+  // A fragment of the second half's readers (0: k, 1: q) at channels 16 j, in the rows of its consumed gates.
+  __device__ uint4* kept(int j, int which) const {
+    return reinterpret_cast<uint4*>(b_.memory + gate_tile() + j / 2 * C * 128 + 16 * 128 + j % 2 * 1024 + which * 512) + lane_;
+  }
+
+  // The second half's tokens with the first's.
+  __device__ void across(block& kk, block& qk) const {
+#pragma unroll
+    for (int j = 0; j < steps; ++j) {
+      const uint4 k = *kept(j, 0), q = *kept(j, 1);
+      const fragment y = right(writers(), 0, 16 * j);
+      if constexpr (L::erases) kk.add_product<T>({{k.x, k.y, k.z, k.w}}, y);
+      qk.add_product<T>({{q.x, q.y, q.z, q.w}}, y);
+    }
+  }
+
+  // P to the chain, T for the inverse, with the readers' and writers' factors.
+  __device__ void write_pairs(const factors& f, const octets& sums, const block& kk, const block& qk) const {
+    const padded_tile pairs = b_.pairs(place_.slot);
+    const int g = lane_ / 4, first = 16 * half_;
+    const float* const writer = decays() + C;
+    const auto of_writer = [&](int s) {
+      const float z = L::erases ? 1.f : __shfl_sync(~0u, f.z, s);
+      return writer[s] * z;
+    };
+    float reader[2], eraser[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) reader[r] = __shfl_sync(~0u, f.q, first + g + 8 * r), eraser[r] = __shfl_sync(~0u, f.c, first + g + 8 * r);
+    const auto write = [&](int t, int s, float px, float py, float tx, float ty, int r) {  // tokens of the half; row r of the lane's two
+      const float x = of_writer(first + s), y = of_writer(first + s + 1);
+      put(pairs.element(first + t, first + s), ptx::pack<T>(px * reader[r] * x, py * reader[r] * y));
+      if constexpr (L::erases) {
+        float* const to = diagonal() + s * L::diagonal_stride + t;
+        to[0] = tx * eraser[r] * x, to[L::diagonal_stride] = ty * eraser[r] * y;
+      }
+    };
+    const int s = 2 * (lane_ % 4);
+#pragma unroll
+    for (int x = 0; x < 2; ++x) {
+      float p[2], t[2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int differ = g ^ (s + e);
+        const auto& of = differ >= 4 ? sums.level[2][x] : differ >= 2 ? sums.level[1][x] : sums.level[0][x];
+        p[e] = s + e < g ? of[2 + e] : s + e == g ? sums.same[x][2 + e] : 0.f;
+        t[e] = s + e < g ? of[e] : 0.f;
+      }
+      write(g + 8 * x, s + 8 * x, p[0], p[1], t[0], t[1], x);
+    }
+    write(g + 8, s, sums.between[2], sums.between[3], sums.between[0], sums.between[1], 1);
+    put(pairs.element(first + g, first + 8 + s), 0);
+    if (half_ == 1) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const int column = 8 * h + s;
+          const float x = of_writer(column), y = of_writer(column + 1);
+          put(pairs.element(16 + g + 8 * r, column), ptx::pack<T>(qk.half[h][2 * r] * reader[r] * x, qk.half[h][2 * r + 1] * reader[r] * y));
+          if constexpr (L::erases) put(below_.element(g + 8 * r, column), ptx::pack<fp16>(kk.half[h][2 * r] * eraser[r] * x, kk.half[h][2 * r + 1] * eraser[r] * y));
+        }
+    }
+  }
+};
+
+}  // namespace device
+}  // namespace WEFT_ISA
+}  // namespace weft

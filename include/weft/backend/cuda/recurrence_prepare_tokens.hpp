@@ -1,0 +1,123 @@
+// The prepare warps where a token has one decay, or none: the pair products P and T of a chunk. The inverse needs no decay,
+// A = Gamma o (I + T0)^-1 with T0_ts = c_t . k_s: no exponential enters the substitution. Exponents are never positive for
+// decays that are not.
+#pragma once
+#include "recurrence_prepare.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace device {
+
+template <class P, class T, int K, tensor_tuning X>
+class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, X> {
+  using base = prepare_base<prepare_tokens, P, T, K, X>;
+  using typename base::B, typename base::L, typename base::factors;
+  using base::C, base::steps, base::b_, base::lane_, base::half_, base::place_, base::below_, base::decays, base::diagonal, base::put;
+
+ public:
+  using base::base;
+
+  __device__ void load_gates(int) const {}
+  __device__ void prepare(int n, const lanes_of<P, float>& raw) {
+    factors f = n * C + lane_ < b_.tokens ? this->factors_of(raw) : factors{};
+    // 2^-150 is 0, and the difference of two infinities is not.
+    float total = f.g < -150.f ? -150.f : f.g;  // of the tokens up to the lane's
+    for (int d = 1; d < 32; d *= 2) {
+      const float before = __shfl_up_sync(~0u, total, d);
+      if (lane_ >= d) total += before;
+    }
+    B::wait(b_.loaded(n), n);
+    if (b_.length(n) < C) {
+      this->clear_tail(n);
+      this->sync_group();
+    }
+    this->use_scratch(n / L::groups);
+
+    if (this->job_.x.unit) this->unit_lengths(f);
+    fragment q[steps], k[steps];
+    for (int i = 0; i < steps; ++i) {
+      q[i] = left(b_.q(place_.stage), 16 * half_, 16 * i);
+      k[i] = left(b_.k(place_.stage), 16 * half_, 16 * i);
+    }
+    decays()[lane_] = total, decays()[C + lane_] = f.k;
+    publish_scalars(f, total);
+    __syncwarp();
+    products(f, q, k);
+    if constexpr (L::erases) {
+      __syncwarp();
+      this->invert_diagonal();
+      this->sync_group();
+      if (half_ == 0) this->invert_below();
+    }
+    ptx::arrive(b_.prepared(n));
+  }
+
+
+ private:
+  // Of the warp's own tokens.
+  __device__ void publish_scalars(const factors& f, float total) const {
+    const float end = __shfl_sync(~0u, total, 31), since_start = ptx::exp2(total), to_end = ptx::exp2(end - total);
+    if (lane_ / 16 != half_) return;
+    chunk_scalars<C>& s = b_.scalars(place_.slot);
+    // Without an erase U is v itself, and z's factor goes where v does.
+    if constexpr (L::erases) s.erase[lane_] = f.c * since_start, s.value[lane_] = f.z;
+    s.read[lane_] = f.q * since_start;
+    s.write[lane_] = f.k * to_end * (L::erases ? 1.f : f.z);
+    if (lane_ == 31) s.decay = since_start;
+  }
+
+  // P_ts = (q_t . k_s) Gamma_ts with its factors for s <= t, to the chain; T0_ts = (c_t . k_s) for s < t.
+  __device__ void products(const factors& f, const fragment (&q)[steps], const fragment (&k)[steps]) const {
+    const float* const g_and_k = decays();
+    const int g = lane_ / 4, row = 16 * half_ + g;
+    float reader[2], eraser[2], since[2];
+    for (int r = 0; r < 2; ++r) {
+      reader[r] = __shfl_sync(~0u, f.q, row + 8 * r);
+      eraser[r] = __shfl_sync(~0u, f.c, row + 8 * r);
+      since[r] = g_and_k[row + 8 * r];
+    }
+    const float z = L::erases ? 1.f : f.z;
+#pragma unroll
+    for (int j = 0; j < L::halves; ++j) {
+      if (j > half_) break;
+      block qk{}, kk{};
+#pragma unroll
+      for (int i = 0; i < steps; ++i) {
+        const fragment b = right(b_.k(place_.stage), 16 * j, 16 * i);
+        qk.add_product<T>(q[i], b);
+        if constexpr (L::erases) kk.add_product<T>(k[i], b);
+      }
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int s = 16 * j + block_column(lane_, h, 0);
+        const float2 gs = *reinterpret_cast<const float2*>(g_and_k + s);
+        const float2 ks = *reinterpret_cast<const float2*>(g_and_k + C + s);
+        float pair[4], erased[4];
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          const int r = x / 2, column = s + x % 2;
+          const float writer = x % 2 ? ks.y : ks.x;
+          float p = qk.half[h][x] * reader[r] * writer;
+          if constexpr (L::decays) p *= ptx::exp2(since[r] - (x % 2 ? gs.y : gs.x));
+          if constexpr (!L::erases) p *= __shfl_sync(~0u, z, column);
+          pair[x] = j < half_ || column <= row + 8 * r ? p : 0.f;
+          erased[x] = kk.half[h][x] * eraser[r] * writer;
+        }
+        const padded_tile to = b_.pairs(place_.slot);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          put(to.element(row + 8 * r, s), ptx::pack<T>(pair[2 * r], pair[2 * r + 1]));
+          if constexpr (L::erases) {
+            if (j < half_) put(below_.element(g + 8 * r, s), ptx::pack<fp16>(erased[2 * r], erased[2 * r + 1]));
+            else
+              for (int e = 0; e < 2; ++e) diagonal()[block_column(lane_, h, e) * L::diagonal_stride + g + 8 * r] = erased[2 * r + e];
+          }
+        }
+      }
+    }
+  }
+};
+
+}  // namespace device
+}  // namespace WEFT_ISA
+}  // namespace weft

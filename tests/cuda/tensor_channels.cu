@@ -1,0 +1,8 @@
+#include "tensor.cuh"
+
+namespace contract {
+
+WEFT_ON_TENSOR_CORES(weft::kda<weft::bf16>);
+WEFT_ON_TENSOR_CORES(weft::gla<weft::bf16>);
+
+}  // namespace contract
