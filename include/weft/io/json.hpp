@@ -1,6 +1,8 @@
 // A strict reader of JSON headers. It pulls what its user expects next, so what it accepts has the depth of that user's
 // code: nothing here recurses over the text, and a hundred thousand brackets are one error at the first.
 #pragma once
+#include <algorithm>
+#include <charconv>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -64,6 +66,27 @@ class json_reader {
     return n;
   }
 
+  // A number as JSON spells it; beyond the range of a double it is refused.
+  double number() {
+    skip_spaces();
+    const auto first = text_.begin() + static_cast<std::ptrdiff_t>(at_);
+    const auto last = std::find_if_not(first, text_.end(), [](char c) { return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' || c == 'e' || c == 'E'; });
+    const std::string_view digits(first, last);
+    double x = 0;
+    const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), x);
+    if (digits.empty() || problem != std::errc() || end != digits.data() + digits.size()) wrong("a number");
+    at_ += digits.size();
+    return x;
+  }
+  // true or false.
+  bool boolean() {
+    if (word("true")) return true;
+    if (!word("false")) wrong("true or false");
+    return false;
+  }
+  // Reads null where it comes next.
+  bool null() { return word("null"); }
+
   // Nothing but spaces to the end.
   void end() {
     for (; at_ < text_.size(); ++at_)
@@ -85,6 +108,12 @@ class json_reader {
     take(close, close == '}' ? "',' or '}'" : "',' or ']'");
   }
 
+  bool word(std::string_view w) {
+    skip_spaces();
+    if (!text_.substr(at_).starts_with(w)) return false;
+    at_ += w.size();
+    return true;
+  }
   void skip_spaces() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
   }
