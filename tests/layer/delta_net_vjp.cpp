@@ -44,6 +44,12 @@ TEST_CASE("gradients of the gated delta nets: a decay a head, and a decay a chan
   test::check_layer(problem(channels, packed, 9));
 }
 
+TEST_CASE("gradients of a delta net whose states are read with an offset") {
+  auto p = problem(GENERATE(false, true), true, 9);
+  p.layer.offset = test::normal<double, 3>({2, 3, 4}, 30, 0.3);
+  test::check_layer(p);
+}
+
 TEST_CASE("the recurrent state's gradient alone takes the short way") {
   weft::cpu executor;
   const auto p = problem(false, false, 40);

@@ -14,6 +14,7 @@
 #include "layer.hpp"
 #include "norm.hpp"
 #include "projection.hpp"
+#include "read_offset.hpp"
 
 namespace weft {
 inline namespace v1 {
@@ -46,9 +47,16 @@ struct delta_net {
   decay_gate<real> decay{};
   array<real, 1> norm{};            // [value_dim]
   projection<T> out{};
+  array<real, 3> offset{};          // [value_heads, key_dim, value_dim], optional: added to the state where it is read
 
-  auto parts() { return std::tuple{part{"qkv", qkv}, part{"conv", conv}, part{"b", b}, part{"a", a}, part{"z", z}, part{"decay", decay}, part{"norm", norm}, part{"out", out}}; }
-  auto parts() const { return std::tuple{part{"qkv", qkv}, part{"conv", conv}, part{"b", b}, part{"a", a}, part{"z", z}, part{"decay", decay}, part{"norm", norm}, part{"out", out}}; }
+  auto parts() {
+    return std::tuple{part{"qkv", qkv},     part{"conv", conv}, part{"b", b},     part{"a", a},          part{"z", z},
+                      part{"decay", decay}, part{"norm", norm}, part{"out", out}, part{"offset", offset}};
+  }
+  auto parts() const {
+    return std::tuple{part{"qkv", qkv},     part{"conv", conv}, part{"b", b},     part{"a", a},          part{"z", z},
+                      part{"decay", decay}, part{"norm", norm}, part{"out", out}, part{"offset", offset}};
+  }
   index hidden() const { return out.outputs(); }
   index taps() const { return conv.extent(1); }
   bool channel_decay() const { return a.outputs() != options.value_heads; }
@@ -115,6 +123,7 @@ void forward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, layer_sta
 
   const auto read = heads_of(v.read, 0, o.value_heads, o.value_dim);
   detail::with_delta_mixer(l, v, [&](const auto& mixer, const auto& in) { fold(executor, mixer, in, state.recurrent, {.o = read}, call, 1); });
+  if (!l.offset.null()) read_offset(executor, l.offset, heads_of(v.mixed, 0, o.key_heads, o.key_dim), read);
   rms_norm_gated<R>(executor, read, heads_of(v.z, 0, o.value_heads, o.value_dim), l.norm, heads_of(v.o, 0, o.value_heads, o.value_dim),
                     {.eps = o.norm_eps, .gate = o.gate});
   project<T>(executor, l.out, v.o, y);

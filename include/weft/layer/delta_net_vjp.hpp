@@ -41,6 +41,10 @@ void backward(cpu& executor, const delta_net<T>& l, view<const T, 3> x, const la
   });
   if (!through) return;
 
+  if (!l.offset.null()) {
+    const auto queries = [&](const auto& values) { return heads_of(values, 0, o.key_heads, o.key_dim); };
+    read_offset_vjp<R>(executor, l.offset, queries(v.mixed), heads(d_o), queries(d_mixed), d ? &d->offset : nullptr);
+  }
   decay_vjp<R>(executor, l.decay, v.a, d_g, d_g, d ? &d->decay : nullptr);
   writing_strength_vjp<R>(executor, v.beta, d_beta, d_beta, o.beta_factor);
   detail::conv_back<R>(executor, {.taps = l.taps(), .activation = activation::silu}, {.x = v.raw, .weight = l.conv}, kept.tapes[0], d_mixed, d_state.conv,
