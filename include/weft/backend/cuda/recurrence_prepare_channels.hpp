@@ -35,9 +35,6 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
       clear_gates(n);
     }
     this->sync_group();
-    if (this->job_.x.unit) this->unit_lengths(f);
-    decays()[C + lane_] = f.k;
-    publish_scalars(f);
     sum_half(f.g);
     this->sync_group();
     if (half_ == 0)
@@ -45,6 +42,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
     octets sums;
     walk(f.g, sums);
+    if (this->job_.x.unit) unit_lengths(sums, f);
+    decays()[C + lane_] = f.k;
+    publish_scalars(f);
     ptx::publish_to_copies();
     this->sync_group();
     block kk{}, qk{};
@@ -67,9 +67,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
  private:
   // Products within the warp's 16 tokens, by octets of them: rows 0-7 of an accumulator are the keys as erase readers, rows 8-15
   // q; columns are the writers. level[l] holds where the tokens' numbers differ in bit l at most, `same` each with its own octet
-  // without decay, `between` the second octet with the first.
+  // without decay, `between` the second octet with the first; `readers` is q with itself, where its length is wanted.
   struct octets {
-    float same[2][4] = {}, level[3][2][4] = {}, between[4] = {};
+    float same[2][4] = {}, level[3][2][4] = {}, between[4] = {}, readers[2][4] = {};
   };
 
   __device__ int gate_tile() const { return L::gates + group_ * L::gate_bytes; }
@@ -95,6 +95,21 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     if constexpr (L::erases) s.erase[lane_] = f.c, s.value[lane_] = f.z;
     s.read[lane_] = f.q;
     s.write[lane_] = f.k * (L::erases ? 1.f : f.z);
+  }
+
+  // Scales the factors of the warp's own tokens by 1 / length; squares are on the diagonals.
+  __device__ void unit_lengths(const octets& sums, factors& f) const {
+    const int g = lane_ / 4;
+    if (lane_ % 4 == g / 2)
+#pragma unroll
+      for (int x = 0; x < 2; ++x) {
+        decays()[16 * half_ + 8 * x + g] = rsqrtf((g % 2 ? sums.readers[x][1] : sums.readers[x][0]) + this->job_.x.l2norm_eps);
+        decays()[C + 16 * half_ + 8 * x + g] = rsqrtf((g % 2 ? sums.same[x][1] : sums.same[x][0]) + this->job_.x.l2norm_eps);
+      }
+    __syncwarp();
+    if constexpr (base::form.q < unit_keys<P>()) f.q *= decays()[lane_];
+    if constexpr (base::form.k < unit_keys<P>()) f.k *= decays()[C + lane_], f.c *= decays()[C + lane_];
+    __syncwarp();
   }
 
   // exp of the sum of the half's decays, four channels a lane.
@@ -142,7 +157,10 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
           after[w] = {1.f, 1.f};
         }
 #pragma unroll
-        for (int x = 0; x < 2; ++x) product(sums.same[x], k.w[x], q.w[x], k.w[2 + x], q.w[2 + x], k.w[x], k.w[2 + x]);
+        for (int x = 0; x < 2; ++x) {
+          product(sums.same[x], k.w[x], q.w[x], k.w[2 + x], q.w[2 + x], k.w[x], k.w[2 + x]);
+          if (this->job_.x.unit) product(sums.readers[x], q.w[x], q.w[x], q.w[2 + x], q.w[2 + x], q.w[x], q.w[2 + x]);
+        }
 #pragma unroll
         for (int level = 0; level < 3; ++level) {
           const bool second = g >> level & 1;
@@ -217,9 +235,10 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   __device__ void write_pairs(const factors& f, const octets& sums, const block& kk, const block& qk) const {
     const padded_tile pairs = b_.pairs(place_.slot);
     const int g = lane_ / 4, first = 16 * half_;
-    const float* const writer = decays() + C;
     const auto of_writer = [&](int s) {
       const float z = L::erases ? 1.f : __shfl_sync(~0u, f.z, s);
+      // The first half's are the first warp's.
+      const float* const writer = reinterpret_cast<const float*>(this->mine_ - (s < first ? L::warp_bytes : 0)) + C;
       return writer[s] * z;
     };
     float reader[2], eraser[2];
