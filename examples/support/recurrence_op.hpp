@@ -53,6 +53,36 @@ struct recurrence_inputs {
   typename owners<decltype(weft::tie_members(std::declval<inputs&>()))>::type owned_;
 };
 
+// The scan with a tape, and the gradients of everything that it reads.
+template <class Mixer>
+void scan_with_gradients(const call& c, const Mixer& mixer, const typename Mixer::inputs& in, typename Mixer::state_type& state, weft::array<typename Mixer::real, 4>& o,
+                         const std::vector<index>& cu, results& r) {
+  using policy = typename Mixer::policy_type;
+  using real = typename Mixer::real;
+  const auto d_o = c.in.array<real, 4>("do", true);
+  typename Mixer::state_gradient d_state{weft::array<real, 4>(state.matrix.extent()), weft::array<real, 3>(state.normaliser.extent())};
+  c.in.replace("dht", d_state.matrix);
+  if (!state.normaliser.null()) c.in.replace("dnt", d_state.normaliser);
+
+  weft::tape tape;
+  weft::scan(c.cpu, mixer, in, state, {.o = o}, tape, cu);
+  typename Mixer::gradients d_in{};
+  std::apply(
+      [&](auto... v) {
+        std::tuple<weft::array<real, decltype(v)::rank>...> owned{weft::array<real, decltype(v)::rank>(v.extent)...};
+        weft::for_each_member(d_in, [&](auto& d, auto i) {
+          if (!std::get<i>(weft::tie_members(in)).null()) d = std::get<i>(owned).view();
+        });
+        weft::vjp(c.cpu, mixer, in, tape, {.o = d_o}, d_state, d_in);
+        weft::for_each_member(d_in, [&](const auto& d, auto i) {
+          if (!d.null()) r.outputs.emplace("d" + std::string(weft::name_of<policy>(i).text), to_result(std::get<i>(owned)));
+        });
+      },
+      weft::tie_members(in));
+  r.outputs.emplace("dh0", to_result(d_state.matrix));
+  if (!state.normaliser.null()) r.outputs.emplace("dn0", to_result(d_state.normaliser));
+}
+
 template <class Mixer>
 results run_recurrence(const call& c, Mixer mixer) {
   using policy = typename Mixer::policy_type;
@@ -70,11 +100,12 @@ results run_recurrence(const call& c, Mixer mixer) {
   weft::array<real, 4> o({in.batch, in.time, in.shape.heads, in.shape.value_dim});
   weft::check_recurrence(mixer, in.views, state, {.o = o}, cu);  // before pieces are cut from views that may not match
 
-  feed(
+  results r;
+  if (c.gradients) scan_with_gradients(c, mixer, in.views, state, o, cu, r);
+  else feed(
       c, mixer, state, in.time, cu, [&](index first, index count) { return weft::slice_tokens(in.views, first, count, mixer.micro_steps); },
       [&](index first, index count) { return typename Mixer::outputs{.o = o.view().slice(1, first, count)}; });
 
-  results r;
   if constexpr (requires { run_validate(mixer, in.views); }) warn(mixer, in.views, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace("ht", to_result(state.matrix));
@@ -110,7 +141,7 @@ op recurrence_row(std::string_view name, results (*run)(const call&) = run_polic
   if (weft::unit_keys<Policy>() > 0) options.insert(options.end(), {"qk_l2norm", "l2norm_eps"});
   if (Policy::axes.micro_steps) options.push_back("micro_steps");
   if (Policy::axes.normalised) options.push_back("eps");
-  return {.name = name, .main_input = weft::name_of<Policy>(0).text, .options = std::move(options), .run = run};
+  return {.name = name, .main_input = weft::name_of<Policy>(0).text, .options = std::move(options), .has_gradients = true, .run = run};
 }
 
 }  // namespace ops

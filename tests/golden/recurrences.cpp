@@ -12,3 +12,7 @@ TEST_CASE("golden recurrences, every mode, float and double") {
 TEST_CASE("golden recurrences, 16-bit storage") {
   for (const char* name : names) golden::check_16_bit(name);
 }
+
+TEST_CASE("golden gradients of recurrences") {
+  for (const char* name : names) golden::check_gradients(name);
+}

@@ -109,6 +109,37 @@ view<T, 4> as_rows(const view<T, Rank>& v) {
 
 }  // namespace detail
 
+// The most memory that gradients take, in bytes: what a tape keeps between scan and vjp, and what vjp takes besides on an
+// executor, once, for any number of calls. For unpacked sequences of `time` tokens; all inputs' gradients wanted.
+struct gradient_bytes {
+  std::size_t tape = 0, vjp = 0;
+};
+template <class P, class T, class S>
+gradient_bytes gradient_memory(const cpu& executor, const recurrence<P, T, S>& mixer, const shape& s, index time, const tape& tape, index key_heads = 0) {
+  using R = accumulate_t<T>;
+  const int micro = P::axes.micro_steps ? mixer.micro_steps : 1;
+  const recurrence_extents x{.batch = s.batch, .time = time, .sequences = s.batch, .heads = key_heads > 0 ? key_heads : s.heads, .value_heads = s.heads,
+                             .key_dim = s.key_dim, .value_dim = s.value_dim, .micro = micro};
+  const index every = detail::rows_between<P, R>(tape.every > 0 ? tape.every : weft::tape{}.every, x);
+  const detail::record_shape whole = detail::shape_of_record<P>(x, every, false), start = detail::shape_of_record<P>(x, 0, false);
+  index besides = 0;
+  if (tape.every == 0) besides += whole.numbers() + start.numbers();
+  const typename recurrence<P, T, S>::inputs roles{};
+  for_each_member(roles, [&](const auto& v, auto) {
+    constexpr role r = std::remove_cvref_t<decltype(v)>::role;
+    const bool direct = r.time && (r.micro || micro == 1) && (r.heads == per_head::value || x.heads == x.value_heads);
+    const index width = r.width == width::one ? 1 : r.width == width::key_dim ? x.key_dim : x.value_dim;
+    if (!direct) besides += (r.time ? x.batch * x.time * micro : x.sequences) * x.value_heads * width;
+  });
+  vjp_job<R> job;
+  job.extents = x;
+  job.record.every = every;
+  job.inputs = static_cast<index>(input_count<P>);
+  const auto workers = static_cast<std::size_t>(executor.workers());
+  return {.tape = static_cast<std::size_t>(tape.every > 0 ? whole.numbers() : start.numbers()) * sizeof(R),
+          .vjp = static_cast<std::size_t>(besides) * sizeof(R) + workers * detail::vjp_engine<P::axes, R>::worker_bytes(job, executor.workers())};
+}
+
 template <class P, class T, class S>
 void run_record(cpu& executor, const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in, recurrent_state<S>& state,
                 const typename recurrence<P, T, S>::outputs& out, tape& tape, std::span<const index> cu) {

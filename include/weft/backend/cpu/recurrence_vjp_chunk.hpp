@@ -127,7 +127,7 @@ WEFT_INLINE void substitute_back(const chunk<R>& c, const chunk_gradients<R>& d,
         WEFT_UNROLL for (int x = 0; x < Vectors; ++x) acc[s][x] = simd<R>::load(from + (b + s) * ld + x * W);
       add_later_rows<M, Block, Vectors, false>(acc, c.pairs_q + writer * M * M, o, ld, b);
     };
-    const auto finish = [&] __attribute__((always_inline)) {
+    const auto finish = [&]() __attribute__((always_inline)) {
       WEFT_UNROLL for (int s = 0; s < Block; ++s)
         WEFT_UNROLL for (int x = 0; x < Vectors; ++x) acc[s][x].store(z + (b + s) * ld + x * W);
     };

@@ -57,13 +57,15 @@ class vjp_engine {
   static constexpr int writers = traits::writers, readers = traits::erases ? 2 : 1;
 
  public:
-  vjp_engine(cpu& executor, const vjp_job<R>& job) : job_(job), x_(job.extents) {
-    keys_ = (x_.key_dim + W - 1) / W * W;
-    columns_ = (x_.value_dim + (A.normalised ? 1 : 0) + W - 1) / W * W;  // the normaliser is one more value column, of ones
-    head_groups_ = std::min(x_.value_heads, std::max<index>(1, (executor.workers() + x_.sequences - 1) / std::max<index>(1, x_.sequences)));
+  // Bytes of scratch for every worker of so many.
+  static std::size_t worker_bytes(const vjp_job<R>& job, index workers) {
+    arena room;
+    vjp_engine(job, workers).place(room);
+    return room.used();
+  }
+
+  vjp_engine(cpu& executor, const vjp_job<R>& job) : vjp_engine(job, executor.workers()) {
     if (x_.sequences == 0 || x_.value_heads == 0 || x_.time == 0) return;
-    group_heads_ = (x_.value_heads + head_groups_ - 1) / head_groups_;
-    span_ = std::min(job.record.every, (x_.time * x_.micro + M - 1) / M * M);
     arena room;
     place(room);
     executor.reserve(room.used());
@@ -74,6 +76,14 @@ class vjp_engine {
   }
 
  private:
+  vjp_engine(const vjp_job<R>& job, index workers) : job_(job), x_(job.extents) {
+    keys_ = (x_.key_dim + W - 1) / W * W;
+    columns_ = (x_.value_dim + (A.normalised ? 1 : 0) + W - 1) / W * W;  // the normaliser is one more value column, of ones
+    head_groups_ = std::min(x_.value_heads, std::max<index>(1, (workers + x_.sequences - 1) / std::max<index>(1, x_.sequences)));
+    group_heads_ = (x_.value_heads + head_groups_ - 1) / std::max<index>(1, head_groups_);
+    span_ = std::min(job.record.every, (x_.time * x_.micro + M - 1) / M * M);
+  }
+
   struct workspace {
     kept_chunk<R>* kept = nullptr;
     chunk_gradients<R> d;
