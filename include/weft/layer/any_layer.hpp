@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../io/state_file.hpp"
+#include "any_parameters.hpp"
 #include "layer.hpp"
 
 namespace weft {
@@ -58,9 +59,13 @@ class any_layer {
   using outputs = hidden_outputs<T>;
   using state_type = any_state;
   using storage_type = T;
+  using cotangents = hidden_cotangents<T>;
+  using gradients = hidden_gradients<T, any_parameters<accumulate_t<T>>>;
+  using state_gradient = any_state;  // empty: a gradient of zero, and none is wanted
 
   struct interface {
     virtual ~interface() = default;
+    virtual std::shared_ptr<interface> clone() const = 0;
     virtual index hidden() const = 0;
     virtual bool published_state_is_transposed() const = 0;
     virtual any_state state(const shape& s) const = 0;
@@ -68,10 +73,16 @@ class any_layer {
     virtual any_state restore(const tensor_file& file, const std::string& prefix) const = 0;
     virtual void scan(cpu& executor, const inputs& in, any_state& state, const outputs& out, std::span<const index> cu) const = 0;
     virtual void step(cpu& executor, const inputs& in, any_state& state, const outputs& out) const = 0;
+    // Of layers erased by erase_with_gradients (any_layer_vjp.hpp); others throw errc::unsupported.
+    virtual std::vector<named_numbers<T>> parameters() = 0;
+    virtual any_parameters<accumulate_t<T>> zero_gradients() const = 0;
+    virtual any_state zero_state_gradient(any_state& of) const = 0;
+    virtual void record(cpu& executor, const inputs& in, any_state& state, const outputs& out, tape& tape, std::span<const index> cu) const = 0;
+    virtual void vjp(cpu& executor, const inputs& in, const tape& tape, const cotangents& d_out, any_state& d_state, const gradients& d_in) const = 0;
   };
 
   any_layer() = default;
-  explicit any_layer(std::shared_ptr<const interface> l) : layer_(std::move(l)) {}
+  explicit any_layer(std::shared_ptr<interface> l) : layer_(std::move(l)) {}
 
   const interface& get() const {
     if (!layer_) throw error(errc::missing, "weft: any_layer: expected a layer, got an empty one");
@@ -82,8 +93,17 @@ class any_layer {
   // Grows what a state keeps of every token, so that it can take so many more; a fixed state needs no room.
   void make_room(any_state& s, index tokens) const { get().make_room(s, tokens); }
 
+  // Writable views of all parameters, by name. Copies of a layer share it until one asks for these.
+  std::vector<named_numbers<T>> parameters() {
+    get();
+    if (layer_.use_count() > 1) layer_ = layer_->clone();
+    return layer_->parameters();
+  }
+  any_parameters<accumulate_t<T>> zero_gradients() const { return get().zero_gradients(); }
+  any_state zero_state_gradient(any_state& of) const { return get().zero_state_gradient(of); }
+
  private:
-  std::shared_ptr<const interface> layer_;  // layers do not change: copies share one
+  std::shared_ptr<interface> layer_;
 };
 
 }  // namespace v1
@@ -129,7 +149,7 @@ index sequences_of(const S& s) {
 }
 
 template <layer L>
-struct layer_model final : any_layer<typename L::storage_type>::interface {
+struct layer_model : any_layer<typename L::storage_type>::interface {
   using base = any_layer<typename L::storage_type>;
   using state_type = typename L::state_type;
   L layer;
@@ -140,6 +160,7 @@ struct layer_model final : any_layer<typename L::storage_type>::interface {
       fail(errc::value, "state: expected one that this kind of layer made (", kind_of(state({})), "), got ", kind_of(s));
     return *static_cast<state_type*>(s.get()->value());
   }
+  [[noreturn]] static void no_gradients() { fail(errc::unsupported, "this kind of layer was erased without its gradients: expected erase_with_gradients"); }
   static any_state hide(state_type s) { return any_state(std::make_unique<state_model<state_type>>(std::move(s))); }
 
   index hidden() const override { return layer.hidden(); }
@@ -162,13 +183,19 @@ struct layer_model final : any_layer<typename L::storage_type>::interface {
   void step(cpu& executor, const typename base::inputs& in, any_state& s, const typename base::outputs& out) const override {
     weft::step(executor, layer, in, own(s), out);
   }
+  std::shared_ptr<typename base::interface> clone() const override { return std::make_shared<layer_model>(layer); }
+  std::vector<named_numbers<typename L::storage_type>> parameters() override { no_gradients(); }
+  any_parameters<accumulate_t<typename L::storage_type>> zero_gradients() const override { no_gradients(); }
+  any_state zero_state_gradient(any_state&) const override { no_gradients(); }
+  void record(cpu&, const typename base::inputs&, any_state&, const typename base::outputs&, tape&, std::span<const index>) const override { no_gradients(); }
+  void vjp(cpu&, const typename base::inputs&, const tape&, const typename base::cotangents&, any_state&, const typename base::gradients&) const override { no_gradients(); }
 };
 
 }  // namespace detail
 
 template <layer L>
 any_layer<typename L::storage_type> erase_type(L l) {
-  return any_layer<typename L::storage_type>(std::make_shared<const detail::layer_model<L>>(std::move(l)));
+  return any_layer<typename L::storage_type>(std::make_shared<detail::layer_model<L>>(std::move(l)));
 }
 
 template <storage T>
@@ -178,6 +205,16 @@ void run_scan(cpu& executor, const any_layer<T>& l, const hidden_inputs<T>& in, 
 template <storage T>
 void run_step(cpu& executor, const any_layer<T>& l, const hidden_inputs<T>& in, any_state& state, const hidden_outputs<T>& out) {
   l.get().step(executor, in, state, out);
+}
+
+template <storage T>
+void run_record(cpu& executor, const any_layer<T>& l, const hidden_inputs<T>& in, any_state& state, const hidden_outputs<T>& out, tape& tape, std::span<const index> cu) {
+  l.get().record(executor, in, state, out, tape, cu);
+}
+template <storage T>
+void run_vjp(cpu& executor, const any_layer<T>& l, const hidden_inputs<T>& in, const tape& tape, const hidden_cotangents<T>& d_out, any_state& d_state,
+             const typename any_layer<T>::gradients& d_in) {
+  l.get().vjp(executor, in, tape, d_out, d_state, d_in);
 }
 
 // Adds the parts as "prefix.part".

@@ -76,6 +76,19 @@ typename L::parameter_gradients zero_gradients(const L& l) {
   return d;
 }
 
+// Zeros for the gradient of a state of these extents.
+template <layer_with_gradients L>
+typename L::state_gradient zero_state_gradient(const L&, const typename L::state_type& of) {
+  using G = typename L::state_gradient;
+  if constexpr (std::is_same_v<G, typename L::state_type>) {
+    G d = of;
+    io::for_each_array(d, {}, [](const std::string&, auto& a) { std::fill_n(a.data(), a.size(), typename std::remove_cvref_t<decltype(a)>::element(0)); });
+    return d;
+  } else {
+    return G(of);
+  }
+}
+
 namespace detail {
 
 // Adds to a gradient that may not be wanted.

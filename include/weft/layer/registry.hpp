@@ -54,14 +54,17 @@ class layer_registry {
 
 inline namespace WEFT_ISA {
 
-template <storage T>
-layer_registry<T> standard_layers() {
+namespace detail {
+
+// erase(layer) -> any_layer
+template <storage T, class Erase>
+layer_registry<T> registry_by(Erase erase) {
   layer_registry<T> r;
   // load(parameters, settings) or load(parameters, settings, layer)
   const auto add = [&](const char* name, auto load) {
-    r.add(name, [load](const parameters<T>& p, const settings& c, index layer) {
-      if constexpr (requires { load(p, c, layer); }) return erase_type(load(p, c, layer));
-      else return erase_type(load(p, c));
+    r.add(name, [load, erase](const parameters<T>& p, const settings& c, index layer) {
+      if constexpr (requires { load(p, c, layer); }) return erase(load(p, c, layer));
+      else return erase(load(p, c));
     });
   };
   add("Qwen3NextGatedDeltaNet", load_qwen3_next_delta_net<T>);
@@ -85,6 +88,13 @@ layer_registry<T> standard_layers() {
   r.alias("Lfm3ShortConv", "Lfm2ShortConv");
   r.alias("Qwen3_5Attention", "Qwen3NextAttention");
   return r;
+}
+
+}  // namespace detail
+
+template <storage T>
+layer_registry<T> standard_layers() {
+  return detail::registry_by<T>([](auto l) { return erase_type(std::move(l)); });
 }
 
 }  // namespace WEFT_ISA
