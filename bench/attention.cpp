@@ -13,6 +13,8 @@ namespace {
 
 constexpr index window_keys = 512;
 constexpr index checked_window = 100;  // at the check's length a window of 512 would hide nothing
+constexpr index chosen_tokens = 64;
+weft::top_blocks an_eighth(index time) { return {.topk = 4, .block_size = std::max<index>(1, time / 32)}; }
 
 template <class T>
 struct tokens {
@@ -58,6 +60,7 @@ void run_attention(benchmark::State& s, const point& p, const Selector& checked,
   if (decode) {
     cache.keys = uniform<T, 4>(cache.keys.extent(), 4);
     cache.values = uniform<T, 4>(cache.values.extent(), 5);
+    if constexpr (mixer.pools) cache.pooled = uniform<weft::accumulate_t<T>, 4>(cache.pooled.extent(), 6);
     const double keys = visible(p.time - 1);
     measure(s, p, {.tokens = 1, .flops = 4 * row * keys, .bytes = 2 * row * keys * sizeof(T)}, [&] {
       cache.length(0) = p.time - 1;  // the token is the cache's last, every time
@@ -80,6 +83,12 @@ void add_storage() {
          [](benchmark::State& s, const point& p) { run_attention<T>(s, p, weft::dense{}, weft::dense{}, weft::every_key); });
   add<T>("sliding_window_attention", cache_lengths, [](benchmark::State& s, const point& p) {
     run_attention<T>(s, p, weft::window{.window = checked_window}, weft::window{.window = window_keys}, window_keys);
+  });
+  add<T>("topk_attention", cache_lengths, [](benchmark::State& s, const point& p) {
+    run_attention<T>(s, p, weft::top_tokens{chosen_tokens}, weft::top_tokens{chosen_tokens}, chosen_tokens);
+  });
+  add<T>("block_topk_attention", cache_lengths, [](benchmark::State& s, const point& p) {
+    run_attention<T>(s, p, an_eighth(check_time), an_eighth(p.time), p.time / 8);
   });
 }
 

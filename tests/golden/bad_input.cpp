@@ -62,6 +62,10 @@ request rat() {
   return request("rat").put("q", {1, 6, 1, 4}).put("k", {1, 6, 1, 4}).put("v", {1, 6, 2, 4}).put("g", {1, 6, 2, 4}).with(R"({"chunk_size": 4})");
 }
 request aaren() { return request("aaren").put("q", {2, 3}).put("k", {1, 6, 2, 3}).put("v", {1, 6, 2, 5}); }
+request chosen_tokens() { return request("topk_attention").put("q", {1, 6, 4, 3}).put("k", {1, 8, 2, 3}).put("v", {1, 8, 2, 2}).with(R"({"topk": 99})"); }
+request chosen_blocks() {
+  return request("block_topk_attention").put("q", {1, 6, 4, 3}).put("k", {1, 8, 2, 3}).put("v", {1, 8, 2, 2}).with(R"({"topk": 2, "block_size": 3})");
+}
 request convolution() { return request("short_conv").put("x", {1, 6, 4}).put("weight", {4, 3}); }
 request norm() { return request("rms_norm_gated").put("x", {1, 6, 2, 8}).put("weight", {8}); }
 request turn() { return request("rotary").put("x", {1, 6, 2, 8}).put("positions", {6}, weft::dtype::i64); }
@@ -99,7 +103,7 @@ void refuses(const request& r, errc code, const std::string& thing) {
 }  // namespace
 
 TEST_CASE("requests to be spoilt are good") {
-  for (const auto& good : {gated_delta(), window_attention(), product(), convolution(), rat(), aaren()})
+  for (const auto& good : {gated_delta(), window_attention(), chosen_tokens(), chosen_blocks(), product(), convolution(), rat(), aaren()})
     for (const ops::mode how : {ops::mode::scan, ops::mode::literal, ops::mode::step, ops::mode::split}) CHECK(good.run(how).outputs.contains("o"));
   CHECK(norm().run().outputs.contains("o"));
   CHECK(turn().run().outputs.contains("cos"));
@@ -184,6 +188,14 @@ TEST_CASE("attributes that an operator lacks or that are out of range are named"
   refuses(window_attention().with(R"({"kept": -1})"), errc::value, "kept");
   refuses(window_attention().with(R"({"softcap": -5})"), errc::value, "softcap: expected at least 0");
   refuses(window_attention().with(R"({"causal": "no"})"), errc::value, "causal");
+  refuses(chosen_tokens().with("{}"), errc::missing, "topk: expected an integer from 1, got none");
+  refuses(chosen_tokens().with(R"({"topk": 0})"), errc::value, "topk: expected an integer from 1 to 2147483647, got 0");
+  refuses(chosen_tokens().with(R"({"topk": 2.5})"), errc::value, "topk: expected an integer, got a number");
+  refuses(chosen_tokens().with(R"({"topk": 2, "block_size": 4})"), errc::value, "\"block_size\": expected an attribute of topk_attention");
+  refuses(chosen_blocks().with(R"({"topk": 2})"), errc::missing, "block_size");
+  refuses(chosen_blocks().with(R"({"topk": 2, "block_size": 0})"), errc::value, "block_size: expected an integer from 1");
+  refuses(chosen_blocks().with(R"({"topk": 0, "block_size": 4})"), errc::value, "topk: expected an integer from 1");
+  fails(errc::value, "causal: expected true", [] { chosen_blocks().with(R"({"topk": 2, "block_size": 4, "causal": false})").run(); });
   refuses(convolution().with(R"({"activation": "gelu"})"), errc::value, "activation: expected one of none, silu, got \"gelu\"");
   refuses(convolution().with(R"({"activation": "sigmoid"})"), errc::value, "activation");
   refuses(norm().with(R"({"group_size": 3})"), errc::value, "group_size");

@@ -172,11 +172,13 @@ index keep_best(const R* score, index n, index count, R* work, std::int32_t* to)
     if (score[i] > last) work[held++] = score[i];
   }
   narrow();
-  index ties = count;
-  for (index i = 0; i < n; ++i) ties -= score[i] > last;
+  index ties = 0;
+  for (index i = 0; i < count; ++i) ties += work[i] == last;
   index kept = 0;
-  for (index i = 0; i < n && kept < count; ++i)
-    if (score[i] > last || (score[i] == last && ties-- > 0)) to[kept++] = static_cast<std::int32_t>(i);
+  for (index i = 0; kept < count; ++i) {
+    if (score[i] < last || (score[i] == last && ties-- <= 0)) continue;
+    to[kept++] = static_cast<std::int32_t>(i);
+  }
   return kept;
 }
 

@@ -43,9 +43,9 @@ class attention_call {
     const index tokens = largest_sequence();
     query_rows_ = std::max<index>(1, tile_type::block_rows(x_.key_dim, x_.value_dim) / std::max<index>(1, x_.group())) * x_.group();
     if constexpr (by_list) {
-      for (index n = 0; n < x_.sequences; ++n) blocks_ = std::max(blocks_, blocks_of(n));
+      blocks_ = (x_.slots.slots + mixer_.select.block() - 1) / mixer_.select.block();  // of a full cache: decoding asks for memory once
       list_width_ = mixer_.select.width(blocks_);
-      query_rows_ *= std::clamp<index>(most_list_entries / std::max<index>(1, query_rows_ * list_width_), 1, 8);  // the more, the fuller the gathered strips
+      query_rows_ *= std::clamp<index>(most_list_entries / std::max<index>(1, query_rows_ * list_width_), 1, 16);  // the more, the fuller the gathered strips
     }
     units_ = 0;
     segments_ = 0;
@@ -106,11 +106,6 @@ class attention_call {
     w.plain.place(memory, x_.key_dim, x_.value_dim);
     if constexpr (by_list) w.lists.place(memory, row_capacity_, list_width_, blocks_, x_.key_dim, w.rows.query_stride, w.rows.value_stride);
     return w;
-  }
-
-  index blocks_of(index n) const {
-    const index size = mixer_.select.block();
-    return (length(n) + tokens_of(x_, cu_, n).count() + size - 1) / size;
   }
 
   attention_fold<Selector, R> fold_of(index n, index h, index first_token) const {

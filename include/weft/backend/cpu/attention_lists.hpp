@@ -54,7 +54,6 @@ struct row_places {
 
 // Selector for gathered rows: what row members[r] reads of one stretch of keys.
 struct stretch_of_lists {
-  static constexpr bool per_row = true;
   const std::int32_t* lists;
   const std::int32_t* lengths;
   index width;
@@ -66,7 +65,7 @@ struct stretch_of_lists {
 
   template <class F>
   WEFT_INLINE void select(const query_span& q, F&& f) const {
-    if (q.end - q.begin > 1) return f(stretch);
+    if (q.end - q.begin > 1) return f(key_range{stretch.begin, std::min(stretch.end, places.visible(members[q.end - 1]))});  // rows ascend
     const index row = members[q.begin], limit = std::min(stretch.end, places.visible(row));
     if (one_block) return f(key_range{stretch.begin, limit});
     const std::int32_t *const begin = lists + row * width, *const end = begin + lengths[row];
@@ -161,12 +160,10 @@ void read_lists_gathered(list_rows<R>& lists, softmax_rows<R>& rows, index count
       }
     }
   };
-  std::fill_n(starts, stretches + 1, 0);
-  each([&](index, index s) { ++starts[s + 1]; });
-  for (index s = 0; s < stretches; ++s) starts[s + 1] += starts[s];
-  each([&](index r, index s) { lists.readers[starts[s]++] = static_cast<std::int32_t>(r); });
-  for (index s = stretches; s > 0; --s) starts[s] = starts[s - 1];
-  starts[0] = 0;
+  std::fill_n(starts, stretches + 2, 0);
+  each([&](index, index s) { ++starts[s + 2]; });
+  for (index s = 0; s < stretches; ++s) starts[s + 2] += starts[s + 1];
+  each([&](index r, index s) { lists.readers[starts[s + 1]++] = static_cast<std::int32_t>(r); });
 
   softmax_rows<R>& some = lists.some;
   for (index s = 0; s < stretches; ++s) {
