@@ -9,19 +9,19 @@ namespace contract {
 namespace {
 
 template <class M>
-class tensor_subject : public mixer_subject<M, false> {
+class tensor_subject : public literal_subject<M> {
+  using base = literal_subject<M>;
+
  public:
-  tensor_subject(std::string n, M m, int columns = 0) : mixer_subject<M, false>(std::move(m)), slice(columns) { this->name = std::move(n); }
+  tensor_subject(std::string n, M m, int columns) : base(std::move(m)), slice_(columns) { this->name = std::move(n); }
   index grid(const sizes&) const override { return 32; }
   void run(verb v, weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, std::span<const index> cu) const override {
-    if (v == verb::literal) return mixer_subject<M, false>::run(v, on, in, s, out, cu);
-    typename M::inputs views;
-    weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
-    typename M::outputs to{};
-    to.o = out.as<weft::view<typename M::storage_type, 4>>();
-    run_tensor_on_device(this->mixer, slice, views, dynamic_cast<state_of<typename M::state_type>&>(s).value, to, cu);
+    if (v == verb::literal) return base::run(v, on, in, s, out, cu);
+    run_tensor_on_device(this->mixer, slice_, base::views_of(in), base::state_in(s), base::outputs_for(out), cu);
   }
-  mutable int slice;
+
+ private:
+  int slice_;
 };
 
 double ratio(const std::vector<double>& got, const std::vector<double>& exact) {
