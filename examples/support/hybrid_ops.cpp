@@ -1,7 +1,7 @@
 // RAT and Aaren: softmax over what a recurrence has gathered, and softmax as a recurrence.
 #include <weft/attention/aaren_check.hpp>
-#include <weft/backend/cpu/aaren.hpp>
-#include <weft/backend/cpu/rat.hpp>
+#include <weft/backend/cpu/aaren_vjp.hpp>
+#include <weft/backend/cpu/rat_vjp.hpp>
 #include <weft/hybrid/rat_literal.hpp>
 
 #include "feed.hpp"
@@ -60,9 +60,24 @@ results run_rat(const call& c, const weft::rat<T>& mixer) {
   const auto outputs = [&](index first, index count) { return typename mixer_type::outputs{.o = o.view().slice(1, first, count)}; };
   const typename mixer_type::inputs whole{.q = q.view(), .k = k.view(), .v = v.view(), .g = g.view()};
   weft::check_rat(mixer, whole, state, {.o = o}, cu);
-  feed(c, mixer, state, time, cu, inputs, outputs);
-
   results r;
+  if (c.gradients) {
+    const auto d_o = c.in.array<real, 4>("do", true);
+    weft::rat_gradient<real> d_state(state);
+    c.in.replace("dht_k", d_state.key);
+    c.in.replace("dht_v", d_state.value);
+    weft::array<real, 4> dq(q.extent()), dk(k.extent()), dv(v.extent()), dg(g.extent());
+    weft::tape tape;
+    weft::scan(c.cpu, mixer, whole, state, {.o = o}, tape, cu);
+    weft::vjp(c.cpu, mixer, whole, tape, {.o = d_o}, d_state, {.q = dq, .k = dk, .v = dv, .g = dg});
+    for (const auto& [name, d] : {std::pair{"dq", &dq}, {"dk", &dk}, {"dv", &dv}, {"dg", &dg}}) r.outputs.emplace(name, to_result(*d));
+    r.outputs.emplace("dh0_k", to_result(d_state.key));
+    r.outputs.emplace("dh0_v", to_result(d_state.value));
+    r.outputs.emplace("dcache_k", ends_of(d_state.chunk_keys, seen / mixer.chunk_size));
+    r.outputs.emplace("dcache_v", ends_of(d_state.chunk_values, seen / mixer.chunk_size));
+  } else {
+    feed(c, mixer, state, time, cu, inputs, outputs);
+  }
   warn(mixer, whole, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace("ht_k", to_result(state.key));
@@ -102,9 +117,24 @@ results run_aaren(const call& c, const weft::aaren<T>& mixer) {
   const auto outputs = [&](index first, index count) { return typename mixer_type::outputs{.o = o.view().slice(1, first, count)}; };
   const typename mixer_type::inputs whole{.q = q.view(), .k = k.view(), .v = v.view()};
   weft::check_aaren(mixer, whole, state, {.o = o}, cu);
-  feed(c, mixer, state, time, cu, inputs, outputs);
-
   results r;
+  if (c.gradients) {
+    weft::tape tape;
+    weft::scan(c.cpu, mixer, whole, state, {.o = o}, tape, cu);
+    auto d_state = state;
+    weft::for_each_part(d_state, [](const auto& p) { std::fill_n(p.data.data(), p.data.size(), real(0)); });
+    const auto d_o = c.in.array<real, 4>("do", true);
+    weft::array<real, 2> dq(q.extent());
+    weft::array<real, 4> dk(k.extent()), dv(v.extent());
+    weft::vjp(c.cpu, mixer, whole, tape, {.o = d_o}, d_state, {.q = dq, .k = dk, .v = dv});
+    for (const auto& [name, d] : {std::pair{"dk", &dk}, {"dv", &dv}}) r.outputs.emplace(name, to_result(*d));
+    r.outputs.emplace("dq", to_result(dq));
+    r.outputs.emplace("dm0", to_result(d_state.m));
+    r.outputs.emplace("dc0", to_result(d_state.c));
+    r.outputs.emplace("da0", to_result(d_state.a));
+  } else {
+    feed(c, mixer, state, time, cu, inputs, outputs);
+  }
   warn(mixer, whole, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace("mt", to_result(state.m));
@@ -125,8 +155,8 @@ results aaren(const call& c) {
 
 std::vector<op> hybrid_operators() {
   return {
-      {.name = "rat", .main_input = "q", .options = {"scale", "chunk_size", "rope_base", "t0"}, .run = rat},
-      {.name = "aaren", .main_input = "k", .options = {"scale"}, .run = aaren},
+      {.name = "rat", .main_input = "q", .options = {"scale", "chunk_size", "rope_base", "t0"}, .has_gradients = true, .run = rat},
+      {.name = "aaren", .main_input = "k", .options = {"scale"}, .has_gradients = true, .run = aaren},
   };
 }
 

@@ -9,3 +9,8 @@ TEST_CASE("golden hybrids, 16-bit storage") {
   golden::check_16_bit("rat");
   golden::check_16_bit("aaren");
 }
+
+TEST_CASE("golden gradients of hybrids") {
+  golden::check_gradients("rat");
+  golden::check_gradients("aaren");
+}

@@ -50,6 +50,16 @@ struct aaren {
     output<T, 4> o;                  // [B, T, H, V]; may be exactly v
   };
 
+  struct cotangents {
+    cotangent<T, 4> o;
+  };
+  struct gradients {
+    gradient<roles::head_key, T> q{};
+    gradient<roles::key, T> k{};
+    gradient<roles::value, T> v{};
+  };
+  using state_gradient = aaren_state<real>;  // as numbers; all zeros: none
+
   std::optional<double> scale{};  // default K^-1/2
 
   // The empty set. Reads batch, heads and value_dim.

@@ -8,10 +8,10 @@
 namespace weft {
 inline namespace WEFT_ISA {
 
-// Heads and value width are the state's, the key width is k's; batch and time those of the first tensor that is there.
+// Without outputs (a gradient's inputs) o is not looked at. Heads and value width are the state's, the key width is k's; batch and time those of the first tensor that is there.
 template <class T>
 attention_extents check_aaren(const aaren<T>& mixer, const typename aaren<T>::inputs& in, const aaren_state<accumulate_t<T>>& state,
-                              const typename aaren<T>::outputs& out, std::span<const index> cu) {
+                              const typename aaren<T>::outputs& out, std::span<const index> cu, bool outputs = true) {
   require(!mixer.scale || std::isfinite(*mixer.scale), errc::value, "scale: expected a finite number, got ", mixer.scale.value_or(0));
   require(!state.m.null() && !state.c.null() && !state.a.null(), errc::missing, "state: expected one made by state(), got an empty value");
   attention_extents x;
@@ -38,7 +38,7 @@ attention_extents check_aaren(const aaren<T>& mixer, const typename aaren<T>::in
     check::no_overlap("state.a", state.a.view(), name, v);
   };
   detail::each_named_input<aaren<T>>(in, no_state);
-  out.o.visit([&](const auto& o) {
+  if (outputs) out.o.visit([&](const auto& o) {
     check::tensor("o", o, {x.batch, x.time, x.heads, x.value_dim}, false, true);
     if constexpr (std::is_same_v<typename std::remove_cvref_t<decltype(o)>::element, T>) x.output_is_value = detail::same_view(o, in.v) && !o.null();
     if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);

@@ -1,7 +1,9 @@
-// The elements of views, and what validate() says of them.
+// The elements of views and what validate() says of them; the views of gradients.
 #pragma once
 #include <cmath>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "check.hpp"
 #include "dtype.hpp"
@@ -41,6 +43,24 @@ void require_finite(std::string_view name, const View& v, bool log_decay = false
     require(std::isfinite(e) || (log_decay && std::isinf(e) && e < 0), errc::value, name, ": expected ", log_decay ? "numbers or -inf" : "finite numbers",
             ", got ", e, " at ", check::list(at));
     require(!log_decay || e <= 0, errc::value, name, ": expected a log-decay of at most 0, got ", e, " at ", check::list(at));
+  });
+}
+
+// The gradients' views: of extents_of(constant index), apart from the inputs and from each other.
+template <class M>
+void check_gradients(const typename M::inputs& in, const typename M::gradients& d_in, auto&& extents_of) {
+  std::vector<check::footprint> written;
+  for_each_member(d_in, [&](const auto& d, auto i) {
+    d.visit([&](const auto& v) {
+      if (v.null()) return;
+      const std::string name = "d_" + std::string(M::names[i]);
+      check::tensor(name, v, extents_of(i), true, true);
+      each_named_input<M>(in, [&](std::string_view other, const auto& u) { check::no_overlap(name, v, other, u); });
+      const check::footprint mine(v);
+      for (const auto& other : written)
+        require(!check::share_elements(mine, other), errc::overlap, name, ": expected memory apart from the other gradients, got views that share elements");
+      written.push_back(mine);
+    });
   });
 }
 

@@ -42,6 +42,24 @@ struct rat_state {
   }
 };
 
+// The gradient of a state, as numbers. Slots of chunks that were not finished have none.
+template <class R>
+struct rat_gradient {
+  array<R, 4> chunk_keys, chunk_values;  // [N, H, chunks, D]: of turned keys, as they are kept
+  array<R, 3> key, value;                // [N, H, D]
+
+  rat_gradient() = default;
+  // Zeros.
+  WEFT_INLINE explicit rat_gradient(const rat_state<R>& of)
+      : chunk_keys(of.chunks.keys.extent()), chunk_values(of.chunks.values.extent()), key(of.key.extent()), value(of.value.extent()) {}
+
+  auto parts() { return std::tuple{part{"chunk_keys", chunk_keys}, part{"chunk_values", chunk_values}, part{"key", key}, part{"value", value}}; }
+  auto parts() const { return std::tuple{part{"chunk_keys", chunk_keys}, part{"chunk_values", chunk_values}, part{"key", key}, part{"value", value}}; }
+  rat_gradient like() const { return {}; }
+  WEFT_INLINE rat_gradient gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE rat_gradient gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
+};
+
 // rat<float> mixer{.chunk_size = 64};
 template <class T>
 struct rat {
@@ -58,6 +76,16 @@ struct rat {
   struct outputs {
     output<T, 4> o;                      // [B, T, H, D]; may be exactly q or v
   };
+
+  struct cotangents {
+    cotangent<T, 4> o;
+  };
+  struct gradients {
+    gradient<roles::key, T> q{}, k{};
+    gradient<roles::value, T> v{};
+    gradient<roles::value_gate, T> g{};
+  };
+  using state_gradient = rat_gradient<real>;
 
   index chunk_size = 16;           // L
   std::optional<double> scale{};   // default D^-1/2

@@ -12,10 +12,10 @@ struct rat_extents : attention_extents {  // heads: of the values and chunk stat
   index chunk = 1;
 };
 
-// Heads and width are the state's; batch and time those of the first tensor that is there.
+// Without outputs (a gradient's inputs) o is not looked at. Heads and width are the state's; batch and time those of the first tensor that is there.
 template <class T>
 rat_extents check_rat(const rat<T>& mixer, const typename rat<T>::inputs& in, const rat_state<accumulate_t<T>>& state,
-                      const typename rat<T>::outputs& out, std::span<const index> cu) {
+                      const typename rat<T>::outputs& out, std::span<const index> cu, bool outputs = true) {
   using M = rat<T>;
   mixer.check();
   require(!state.chunks.keys.null() && !state.chunks.values.null() && !state.chunks.length.null() && !state.key.null() && !state.value.null() &&
@@ -66,7 +66,7 @@ rat_extents check_rat(const rat<T>& mixer, const typename rat<T>::inputs& in, co
     check::no_overlap("state.value", state.value.view(), name, v);
   };
   detail::each_named_input<M>(in, no_state);
-  out.o.visit([&](const auto& o) {
+  if (outputs) out.o.visit([&](const auto& o) {
     check::tensor("o", o, {x.batch, x.time, x.heads, x.key_dim}, false, true);
     using element = typename std::remove_cvref_t<decltype(o)>::element;
     if constexpr (std::is_same_v<element, T>) {
