@@ -35,6 +35,7 @@ class attention_call {
     packed_keys<R> packed;
     plain_keys<T> plain;
     list_rows<R> lists;
+    T *some_keys = nullptr, *some_values = nullptr;  // of a block in place
   };
   static constexpr bool by_list = list_selector<Selector>;
 
@@ -104,7 +105,11 @@ class attention_call {
     w.rows.place(memory, row_capacity_, std::min(row_capacity_, tile_type::strip));
     w.packed.place(memory, x_.key_dim, x_.value_dim);
     w.plain.place(memory, x_.key_dim, x_.value_dim);
-    if constexpr (by_list) w.lists.place(memory, row_capacity_, list_width_, blocks_, x_.key_dim, w.rows.query_stride, w.rows.value_stride);
+    if constexpr (by_list) {
+      w.lists.place(memory, row_capacity_, list_width_, blocks_, x_.key_dim, w.rows.query_stride, w.rows.value_stride);
+      w.some_keys = memory.take<T>(tile_type::in_place * x_.key_dim);
+      w.some_values = memory.take<T>(tile_type::in_place * x_.value_dim);
+    }
     return w;
   }
 
@@ -221,8 +226,8 @@ class attention_call {
         w.lists.lengths[r] = static_cast<std::int32_t>(given.size());
       }
     }
-    if (few || (!all && size < 32 && list_width_ * 8 < places.visible(count - 1) / size)) {
-      read_lists_by_row(w.lists, w.rows, count, w.plain, keys, n, h, places, size, softcap);
+    if (few || (!all && size < 32 && list_width_ * 4 < places.visible(count - 1) / size)) {
+      read_lists_by_row(w.lists, w.rows, count, w.plain, keys, n, h, places, size, softcap, w.some_keys, w.some_values, x_.key_dim, x_.value_dim);
     } else if (all) {
       const dense selector;
       const attention_fold<dense, R> fold{selector, n, h, places.first, places.group, places.keys, mixer_.causal, softcap};

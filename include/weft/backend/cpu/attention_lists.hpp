@@ -16,7 +16,7 @@ struct list_rows {
 
   std::int32_t* lists = nullptr;    // [rows][width], ascending
   std::int32_t* lengths = nullptr;  // [rows]
-  R* scores = nullptr;              // [strip][blocks]
+  R* scores = nullptr;              // [scored][blocks]
   R* work = nullptr;                // [blocks]
   std::int32_t* starts = nullptr;   // [stretches + 1], of a stretch's readers
   std::int32_t* readers = nullptr;  // [rows width]
@@ -24,14 +24,16 @@ struct list_rows {
   packed_keys<R> packed;            // what is scored, of no values
   plain_keys<R> plain;
   index width = 0, blocks = 0, score_stride = 0;
+  index scored = 0;  // rows that are scored at a time, of whole strips: the more, the less packing
 
   void place(arena& memory, index rows, index width_of_lists, index most_blocks, index key_dim, index query_stride, index value_stride) {
     width = width_of_lists;
     blocks = most_blocks;
     score_stride = (blocks + attention_tile<R>::keys - 1) / attention_tile<R>::keys * attention_tile<R>::keys;
+    scored = std::clamp<index>((index{1} << 20) / std::max<index>(1, score_stride) / strip, 1, 4) * strip;
     lists = memory.take<std::int32_t>(rows * width);
     lengths = memory.take<std::int32_t>(rows);
-    scores = memory.take<R>(strip * score_stride);
+    scores = memory.take<R>(scored * score_stride);
     work = memory.take<R>(score_stride);
     starts = memory.take<std::int32_t>(blocks + 2);
     readers = memory.take<std::int32_t>(rows * width);
@@ -81,9 +83,9 @@ struct stretch_of_lists {
 
 namespace detail {
 
-// Scores of the rows [row, row + count) at the first `candidates` of what `source` holds. The rows are not scaled.
+// Scores of the rows [row, row + count), some strips, at the first `candidates` of what `source` holds. The rows are not scaled.
 template <class R, class S, class Keys>
-void score_strip(list_rows<R>& to, softmax_rows<R>& rows, index row, index count, Keys& operand, const key_source<S>& source, index candidates) {
+void score_rows(list_rows<R>& to, softmax_rows<R>& rows, index row, index count, Keys& operand, const key_source<S>& source, index candidates) {
   constexpr bool packs = requires { operand.pack(source, index{}, index{}, index{}); };
   constexpr index most = packs ? attention_tile<R>::keys : attention_tile<R>::in_place;
   for (index base = 0, taken; base < candidates; base += taken) {
@@ -95,11 +97,14 @@ void score_strip(list_rows<R>& to, softmax_rows<R>& rows, index row, index count
       taken = std::min(taken, run.count);
       operand.take(run, taken);
     }
-    operand.scores(rows, row, count, 0, taken);
-    for (index r = 0; r < count; ++r) {
-      const R* const from = rows.p + r * attention_tile<R>::keys;
-      R* const score = to.scores + r * to.score_stride + base;
-      for (index i = 0; i < taken; ++i) score[i] = ranked(from[i]);
+    for (index strip = 0; strip < count; strip += to.strip) {
+      const index n = std::min(to.strip, count - strip);
+      operand.scores(rows, row + strip, n, 0, taken);
+      for (index r = 0; r < n; ++r) {
+        const R* const from = rows.p + r * attention_tile<R>::keys;
+        R* const score = to.scores + (strip + r) * to.score_stride + base;
+        for (index i = 0; i < taken; ++i) score[i] = ranked(from[i]);
+      }
     }
   }
 }
@@ -108,10 +113,10 @@ void score_strip(list_rows<R>& to, softmax_rows<R>& rows, index row, index count
 template <class R, class S, class Keys, class Selector>
 void choose_lists(list_rows<R>& to, softmax_rows<R>& rows, index count, const Selector& select, const row_places& places, Keys& operand,
                   const key_source<S>& source) {
-  for (index row = 0; row < count; row += to.strip) {
-    const index n = std::min(to.strip, count - row);
+  for (index row = 0; row < count; row += to.scored) {
+    const index n = std::min(to.scored, count - row);
     const list_choice last = select.choose(places.visible(row + n - 1));
-    if (!last.all()) score_strip(to, rows, row, n, operand, source, last.candidates);
+    if (!last.all()) score_rows(to, rows, row, n, operand, source, last.candidates);
     for (index r = 0; r < n; ++r) {
       const list_choice choice = select.choose(places.visible(row + r));
       std::int32_t* const list = to.lists + (row + r) * to.width;
@@ -122,13 +127,38 @@ void choose_lists(list_rows<R>& to, softmax_rows<R>& rows, index count, const Se
   }
 }
 
+// Single keys from all over, copied to lie side by side: `k` and `v` have room for a block.
+template <class R, class T>
+void fold_scattered(const attention_fold<dense, R>& fold, softmax_rows<R>& rows, plain_keys<T>& plain, const key_source<T>& keys, std::span<const std::int32_t> list,
+                    T* k, T* v, index key_dim, index value_dim) {
+  constexpr index most = attention_tile<R>::in_place;
+  key_walk<T> walk(keys);
+  for (index at = 0, end = static_cast<index>(list.size()), taken; at < end; at += taken) {
+    taken = std::min(most, end - at);
+    for (index i = 0; i < taken; ++i) {
+      const index position = list[static_cast<std::size_t>(at + i)];
+      std::copy_n(walk.key(position), key_dim, k + i * key_dim);
+      std::copy_n(walk.value(position), value_dim, v + i * value_dim);
+    }
+    plain.take({k, v, key_dim, value_dim, taken}, taken);
+    fold(rows, 1, plain, 0, 0, taken);
+  }
+}
+
 // Row by row, keys in place.
 template <class R, class T>
 void read_lists_by_row(const list_rows<R>& lists, softmax_rows<R> rows, index count, plain_keys<T>& plain, const key_source<T>& keys, index n, index h,
-                       const row_places& places, index block_size, R softcap) {
+                       const row_places& places, index block_size, R softcap, T* k, T* v, index key_dim, index value_dim) {
   const dense all;
-  for (index r = 0; r < count; ++r) {
+  for (index r = 0; r < count; ++r, rows.next_row()) {
     const index limit = places.visible(r);
+    if (block_size == 1) {
+      const auto list = lists.list(r);
+      const auto end = std::lower_bound(list.begin(), list.end(), static_cast<std::int32_t>(limit));
+      const attention_fold<dense, R> fold{all, n, h, 0, 1, attention_tile<R>::in_place, false, softcap};
+      fold_scattered(fold, rows, plain, keys, {list.begin(), end}, k, v, key_dim, value_dim);
+      continue;
+    }
     const attention_fold<dense, R> fold{all, n, h, 0, 1, limit, false, softcap};
     const auto list = lists.list(r);
     for (std::size_t i = 0; i < list.size();) {
@@ -137,7 +167,6 @@ void read_lists_by_row(const list_rows<R>& lists, softmax_rows<R> rows, index co
       for (++i; i < list.size() && list[i] == end; ++i) ++end;
       fold_range(fold, rows, 1, plain, keys, {begin * block_size, std::min(end * block_size, limit)});
     }
-    rows.next_row();
   }
 }
 
