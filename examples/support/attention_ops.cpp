@@ -84,8 +84,9 @@ results run_attention(const call& c, const weft::attention<T, Selector>& mixer) 
   weft::check_attention(mixer, inputs(0, time), cache, outputs(0, time), cu);
   if (surplus > 0) weft::append(mixer, k.view().slice(1, 0, surplus), v.view().slice(1, 0, surplus), cache);
   results r;
-  if (c.gradients) scan_with_gradients(c, mixer, inputs(0, time), cache, outputs(0, time), cu, q, k, v, r);
-  else feed(c, mixer, cache, time, cu, inputs, outputs);
+  if constexpr (with_gradients<typename mixer_type::storage_type>)
+    if (c.gradients) scan_with_gradients(c, mixer, inputs(0, time), cache, outputs(0, time), cu, q, k, v, r);
+  if (!c.gradients) feed(c, mixer, cache, time, cu, inputs, outputs);
   warn(mixer, {.q = q.view(), .k = k.view(), .v = v.view(), .sink = sink.view()}, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace(idx.null() ? "lse" : "idx", idx.null() ? to_result(lse) : to_result(idx));

@@ -61,23 +61,23 @@ results run_rat(const call& c, const weft::rat<T>& mixer) {
   const typename mixer_type::inputs whole{.q = q.view(), .k = k.view(), .v = v.view(), .g = g.view()};
   weft::check_rat(mixer, whole, state, {.o = o}, cu);
   results r;
-  if (c.gradients) {
-    const auto d_o = c.in.array<real, 4>("do", true);
-    weft::rat_gradient<real> d_state(state);
-    c.in.replace("dht_k", d_state.key);
-    c.in.replace("dht_v", d_state.value);
-    weft::array<real, 4> dq(q.extent()), dk(k.extent()), dv(v.extent()), dg(g.extent());
-    weft::tape tape;
-    weft::scan(c.cpu, mixer, whole, state, {.o = o}, tape, cu);
-    weft::vjp(c.cpu, mixer, whole, tape, {.o = d_o}, d_state, {.q = dq, .k = dk, .v = dv, .g = dg});
-    for (const auto& [name, d] : {std::pair{"dq", &dq}, {"dk", &dk}, {"dv", &dv}, {"dg", &dg}}) r.outputs.emplace(name, to_result(*d));
-    r.outputs.emplace("dh0_k", to_result(d_state.key));
-    r.outputs.emplace("dh0_v", to_result(d_state.value));
-    r.outputs.emplace("dcache_k", ends_of(d_state.chunk_keys, seen / mixer.chunk_size));
-    r.outputs.emplace("dcache_v", ends_of(d_state.chunk_values, seen / mixer.chunk_size));
-  } else {
-    feed(c, mixer, state, time, cu, inputs, outputs);
-  }
+  if constexpr (with_gradients<T>)
+    if (c.gradients) {
+      const auto d_o = c.in.array<real, 4>("do", true);
+      weft::rat_gradient<real> d_state(state);
+      c.in.replace("dht_k", d_state.key);
+      c.in.replace("dht_v", d_state.value);
+      weft::array<real, 4> dq(q.extent()), dk(k.extent()), dv(v.extent()), dg(g.extent());
+      weft::tape tape;
+      weft::scan(c.cpu, mixer, whole, state, {.o = o}, tape, cu);
+      weft::vjp(c.cpu, mixer, whole, tape, {.o = d_o}, d_state, {.q = dq, .k = dk, .v = dv, .g = dg});
+      for (const auto& [name, d] : {std::pair{"dq", &dq}, {"dk", &dk}, {"dv", &dv}, {"dg", &dg}}) r.outputs.emplace(name, to_result(*d));
+      r.outputs.emplace("dh0_k", to_result(d_state.key));
+      r.outputs.emplace("dh0_v", to_result(d_state.value));
+      r.outputs.emplace("dcache_k", ends_of(d_state.chunk_keys, seen / mixer.chunk_size));
+      r.outputs.emplace("dcache_v", ends_of(d_state.chunk_values, seen / mixer.chunk_size));
+    }
+  if (!c.gradients) feed(c, mixer, state, time, cu, inputs, outputs);
   warn(mixer, whole, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace("ht_k", to_result(state.key));
@@ -118,23 +118,23 @@ results run_aaren(const call& c, const weft::aaren<T>& mixer) {
   const typename mixer_type::inputs whole{.q = q.view(), .k = k.view(), .v = v.view()};
   weft::check_aaren(mixer, whole, state, {.o = o}, cu);
   results r;
-  if (c.gradients) {
-    weft::tape tape;
-    weft::scan(c.cpu, mixer, whole, state, {.o = o}, tape, cu);
-    auto d_state = state;
-    weft::for_each_part(d_state, [](const auto& p) { std::fill_n(p.data.data(), p.data.size(), real(0)); });
-    const auto d_o = c.in.array<real, 4>("do", true);
-    weft::array<real, 2> dq(q.extent());
-    weft::array<real, 4> dk(k.extent()), dv(v.extent());
-    weft::vjp(c.cpu, mixer, whole, tape, {.o = d_o}, d_state, {.q = dq, .k = dk, .v = dv});
-    for (const auto& [name, d] : {std::pair{"dk", &dk}, {"dv", &dv}}) r.outputs.emplace(name, to_result(*d));
-    r.outputs.emplace("dq", to_result(dq));
-    r.outputs.emplace("dm0", to_result(d_state.m));
-    r.outputs.emplace("dc0", to_result(d_state.c));
-    r.outputs.emplace("da0", to_result(d_state.a));
-  } else {
-    feed(c, mixer, state, time, cu, inputs, outputs);
-  }
+  if constexpr (with_gradients<T>)
+    if (c.gradients) {
+      weft::tape tape;
+      weft::scan(c.cpu, mixer, whole, state, {.o = o}, tape, cu);
+      auto d_state = state;
+      weft::for_each_part(d_state, [](const auto& p) { std::fill_n(p.data.data(), p.data.size(), real(0)); });
+      const auto d_o = c.in.array<real, 4>("do", true);
+      weft::array<real, 2> dq(q.extent());
+      weft::array<real, 4> dk(k.extent()), dv(v.extent());
+      weft::vjp(c.cpu, mixer, whole, tape, {.o = d_o}, d_state, {.q = dq, .k = dk, .v = dv});
+      for (const auto& [name, d] : {std::pair{"dk", &dk}, {"dv", &dv}}) r.outputs.emplace(name, to_result(*d));
+      r.outputs.emplace("dq", to_result(dq));
+      r.outputs.emplace("dm0", to_result(d_state.m));
+      r.outputs.emplace("dc0", to_result(d_state.c));
+      r.outputs.emplace("da0", to_result(d_state.a));
+    }
+  if (!c.gradients) feed(c, mixer, state, time, cu, inputs, outputs);
   warn(mixer, whole, r);
   r.outputs.emplace("o", to_result(o));
   r.outputs.emplace("mt", to_result(state.m));

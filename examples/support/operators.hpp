@@ -56,12 +56,22 @@ const op& find_operator(std::string_view name);
 // Checks the request, runs it and returns the outputs. Throws weft::error for bad input, no_meaning for an empty request.
 results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu, bool gradients = false);
 
-// f(tag<T>) with the storage type that the main input has.
+// Gradients of 16-bit tensors are those of the same numbers in float: the engines' sums are in float anyway.
+template <class T>
+inline constexpr bool with_gradients = std::is_same_v<T, weft::accumulate_t<T>>;
+
+// f(tag<T>) with the storage type that the main input has; for gradients with the accumulating type.
 template <class F>
 results with_storage(const call& c, std::string_view main_input, F&& f) {
   results out;
   const weft::dtype type = c.in.get(main_input).type;
-  if (!visit_storage(type, [&](auto t) { out = f(t); }))
+  const auto run = [&](auto t) {
+    using T = typename decltype(t)::type;
+    if constexpr (!with_gradients<T>)
+      if (c.gradients) return void(out = f(tag<weft::accumulate_t<T>>{}));
+    out = f(t);
+  };
+  if (!visit_storage(type, run))
     weft::fail(weft::errc::unsupported, main_input, ": expected F32, F64, BF16 or F16, got ", weft::dtype_name(type));
   return out;
 }

@@ -101,10 +101,12 @@ results run_recurrence(const call& c, Mixer mixer) {
   weft::check_recurrence(mixer, in.views, state, {.o = o}, cu);  // before pieces are cut from views that may not match
 
   results r;
-  if (c.gradients) scan_with_gradients(c, mixer, in.views, state, o, cu, r);
-  else feed(
-      c, mixer, state, in.time, cu, [&](index first, index count) { return weft::slice_tokens(in.views, first, count, mixer.micro_steps); },
-      [&](index first, index count) { return typename Mixer::outputs{.o = o.view().slice(1, first, count)}; });
+  if constexpr (with_gradients<typename Mixer::storage_type>)
+    if (c.gradients) scan_with_gradients(c, mixer, in.views, state, o, cu, r);
+  if (!c.gradients)
+    feed(
+        c, mixer, state, in.time, cu, [&](index first, index count) { return weft::slice_tokens(in.views, first, count, mixer.micro_steps); },
+        [&](index first, index count) { return typename Mixer::outputs{.o = o.view().slice(1, first, count)}; });
 
   if constexpr (requires { run_validate(mixer, in.views); }) warn(mixer, in.views, r);
   r.outputs.emplace("o", to_result(o));
