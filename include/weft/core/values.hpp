@@ -8,6 +8,7 @@
 #include "check.hpp"
 #include "dtype.hpp"
 #include "members.hpp"
+#include "state.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {
@@ -46,16 +47,19 @@ void require_finite(std::string_view name, const View& v, bool log_decay = false
   });
 }
 
-// The gradients' views: of extents_of(constant index), apart from the inputs and from each other.
+// The gradients' views: of extents_of(constant index), apart from what is read and from each other.
 template <class M>
-void check_gradients(const typename M::inputs& in, const typename M::gradients& d_in, auto&& extents_of) {
+void check_gradients(const typename M::inputs& in, const typename M::cotangents& d_out, const typename M::state_gradient& d_state,
+                     const typename M::gradients& d_in, auto&& extents_of) {
   std::vector<check::footprint> written;
+  for_each_part(d_state, [&](const auto& p) { written.emplace_back(p.data.view()); });
   for_each_member(d_in, [&](const auto& d, auto i) {
     d.visit([&](const auto& v) {
       if (v.null()) return;
       const std::string name = "d_" + std::string(M::names[i]);
       check::tensor(name, v, extents_of(i), true, true);
       each_named_input<M>(in, [&](std::string_view other, const auto& u) { check::no_overlap(name, v, other, u); });
+      d_out.o.visit([&](const auto& o) { check::no_overlap(name, v, "d_o", o); });
       const check::footprint mine(v);
       for (const auto& other : written)
         require(!check::share_elements(mine, other), errc::overlap, name, ": expected memory apart from the other gradients, got views that share elements");

@@ -27,10 +27,11 @@ void run_record(cpu& executor, const short_conv<T>& mixer, const typename short_
                 const typename short_conv<T>::outputs& out, tape& tape, std::span<const index> cu) {
   const detail::conv_extents e = detail::check_conv(mixer, in, state, out, cu);
   auto& record = tape.fill<conv_record<T>>();
+  record.extents.fill(-1);  // refused by vjp until it is whole
   record.start = state;
   record.cu_seqlens.assign(cu.begin(), cu.end());
-  record.extents = {in.x.extent[0], e.time, e.channels, e.taps};
   run_scan(executor, mixer, in, state, out, cu);
+  record.extents = {in.x.extent[0], e.time, e.channels, e.taps};
 }
 
 // O(T D W); the same bits for any number of workers. The state's gradient alone is O(N D W^2).
@@ -48,18 +49,23 @@ void run_vjp(cpu& executor, const short_conv<T>& mixer, const typename short_con
   check::tensor("d_state.inputs", d_state.inputs.view(), record.start.inputs.extent(), false, true);
   d_out.o.visit([&](const auto& o) { check::tensor("d_o", o, in.x.extent, true, true); });
   require(d_in.bias.null() || !in.bias.null(), errc::missing, "d_bias: expected a null view beside an absent input");
-  const auto place = [&](std::string_view name, const auto& gradient, const auto& extent) {
+  std::vector<check::footprint> written{check::footprint(d_state.inputs.view())};
+  const auto place = [&](std::string_view name, const auto& gradient, const auto& extent, bool unit_last) {
     gradient.visit([&](const auto& v) {
-      check::tensor(name, v, extent, true, false);
+      check::tensor(name, v, extent, true, unit_last);
       check::no_overlap(name, v, "x", in.x);
       check::no_overlap(name, v, "weight", in.weight);
       check::no_overlap(name, v, "bias", in.bias);
       d_out.o.visit([&](const auto& o) { check::no_overlap(name, v, "d_o", o); });
+      const check::footprint mine(v);
+      for (const auto& other : written)
+        require(!check::share_elements(mine, other), errc::overlap, name, ": expected memory apart from the other gradients, got views that share elements");
+      written.push_back(mine);
     });
   };
-  place("d_x", d_in.x, in.x.extent);
-  place("d_weight", d_in.weight, in.weight.extent);
-  place("d_bias", d_in.bias, std::array{channels});
+  place("d_x", d_in.x, in.x.extent, true);
+  place("d_weight", d_in.weight, in.weight.extent, false);
+  place("d_bias", d_in.bias, std::array{channels}, false);
   with_activation(mixer.activation, [&](auto act) {
     convolve_vjp<T>(executor, in.x, in.weight, in.bias, record.start.inputs.view(), d_out.o,
                     {.x = d_in.x, .weight = d_in.weight, .bias = d_in.bias, .kept = d_state.inputs.view()}, record.cu_seqlens,

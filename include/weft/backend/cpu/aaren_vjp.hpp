@@ -61,7 +61,7 @@ class aaren_vjp_call {
     require(d_state_.m.extent() == record_.before.m.extent() && d_state_.c.extent() == record_.before.c.extent() &&
                 d_state_.a.extent() == record_.before.a.extent() && !d_state_.m.null(),
             errc::shape, "d_state: expected the extents of a state of ", x.sequences, " sequences, ", x.heads, " heads and width ", x.value_dim);
-    check_gradients<M>(in_, d_in_, [&](auto i) {
+    check_gradients<M>(in_, d_out_, d_state_, d_in_, [&](auto i) {
       if constexpr (i == 0) return std::array<index, 2>{x.heads, x.key_dim};
       else return i == 1 ? k : v;
     });

@@ -52,7 +52,7 @@ rat_extents check_rat_vjp(const rat<T>& mixer, const typename rat<T>::inputs& in
               d_state.key.extent() == of.key.extent() && d_state.value.extent() == of.key.extent() && !d_state.key.null(),
           errc::shape, "d_state: expected a gradient made from the scan's state, ", check::list(of.chunks.keys.extent()), ", got ",
           check::list(d_state.chunk_keys.extent()));
-  check_gradients<rat<T>>(in, d_in, [&](auto i) { return i < 2 ? shared : own; });
+  check_gradients<rat<T>>(in, d_out, d_state, d_in, [&](auto i) { return i < 2 ? shared : own; });
   return x;
 }
 

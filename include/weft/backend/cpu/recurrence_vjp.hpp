@@ -195,7 +195,7 @@ void run_vjp(cpu& executor, const recurrence<P, T, S>& mixer, const typename rec
     }
     auto& sum = sums[i];
     const index width = r.width == width::one ? 1 : r.width == width::key_dim ? x.key_dim : x.value_dim;
-    sum.rows = memory.take<R>(r.time ? x.batch : x.sequences, r.time ? x.time * x.micro : 1, x.value_heads, width);
+    sum.rows = memory.take<R>(r.time ? x.batch : std::max<index>(1, x.sequences), r.time ? x.time * x.micro : 1, x.value_heads, width);
     sum.micro = micro;
     sum.group = heads;
     if (!r.time) std::fill_n(sum.rows.data, sum.rows.size(), R(0));
