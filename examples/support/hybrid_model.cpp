@@ -1,6 +1,5 @@
 #include "hybrid_model.hpp"
 
-#include <weft/layer/activation.hpp>
 #include <weft/layer/norm.hpp>
 #include <weft/layer/parameters.hpp>
 
@@ -41,8 +40,10 @@ std::string fingerprint_of(const weft::tensor_file& file) {
   return text;
 }
 
-void norm_rows(weft::cpu& cpu, view<const float, 3> x, const weft::array<float, 1>& weight, double eps, view<float, 3> y) {
-  weft::rms_norm<float>(cpu, weft::heads_of(x, 0, 1, x.extent[2]), weight, weft::heads_of(y, 0, 1, x.extent[2]), eps, true);
+using language_model = weft::language_model<float>;
+
+void norm_rows(weft::cpu& cpu, const language_model& m, view<const float, 3> x, const weft::array<float, 1>& weight, view<float, 3> y) {
+  weft::rms_norm<float>(cpu, weft::heads_of(x, 0, 1, x.extent[2]), weight, weft::heads_of(y, 0, 1, x.extent[2]), m.norm_eps, m.unit_offset);
 }
 
 void add(view<const float, 3> x, view<float, 3> to) {
@@ -51,55 +52,101 @@ void add(view<const float, 3> x, view<float, 3> to) {
 
 std::string layer_name(std::size_t i) { return "layers." + std::to_string(i); }
 
-}  // namespace
+// Folds the bytes into the states; h [1, n, hidden] is what goes to the last norm.
+void fold_bytes(weft::cpu& cpu, const language_model& m, std::span<const unsigned char> bytes, std::vector<weft::any_state>& states, view<float, 3> h) {
+  const index n = std::ssize(bytes);
+  weft::temporaries::scope memory(cpu.temporaries());
+  const auto normed = memory.take<float>(1, n, m.hidden()), added = memory.take<float>(1, n, m.hidden());
+  for (index t = 0; t < n; ++t) std::copy_n(&m.in.weight(bytes[static_cast<std::size_t>(t)], 0), m.hidden(), &h(0, t, 0));
+  for (std::size_t i = 0; i < m.blocks.size(); ++i) {
+    const auto& b = m.blocks[i];
+    norm_rows(cpu, m, h, b.mixer_norm, normed);
+    if (n == 1) weft::step(cpu, b.mixer, {.x = normed}, states[i], {.y = added});
+    else weft::scan(cpu, b.mixer, {.x = normed}, states[i], {.y = added});
+    add(added, h);
+    norm_rows(cpu, m, h, b.inner_norm, normed);
+    weft::no_state none;
+    weft::scan(cpu, b.inner, {.x = normed}, none, {.y = added});
+    add(added, h);
+  }
+}
 
-model::model(const std::filesystem::path& directory) {
-  const std::filesystem::path config_path = directory / "config.json";
-  const weft::settings config = configuration::settings_of(configuration::parse(read_text(config_path), config_path.string()), config_path.string());
+// The layers that a published Qwen3-Next is made of.
+language_model published_model(const weft::settings& config, const std::string& config_name, const weft::tensor_file& file) {
   const auto expect = [&](const std::string& name, const std::string& text) {
-    require(config.text(name) == text, errc::unsupported, config_path.string(), ": ", name, ": expected ", text, ", got ", config.text(name));
+    require(config.text(name) == text, errc::unsupported, config_name, ": ", name, ": expected ", text, ", got ", config.text(name));
   };
-  expect("model_type", "qwen3_next");
   expect("hidden_act", "silu");
-  require(config.count("vocab_size") == vocabulary, errc::unsupported, config_path.string(), ": vocab_size: expected 256 bytes, got ", config.count("vocab_size"));
-  require(!config.has("num_experts") || config.number("num_experts") == 0, errc::unsupported, config_path.string(), ": num_experts: expected 0");
-  hidden_ = config.count("hidden_size");
-  eps_ = config.number("rms_norm_eps");
-  const index width = config.count("intermediate_size");
+  require(config.count("vocab_size") == vocabulary, errc::unsupported, config_name, ": vocab_size: expected 256 bytes, got ", config.count("vocab_size"));
+  require(!config.has("num_experts") || config.number("num_experts") == 0, errc::unsupported, config_name, ": num_experts: expected 0");
+  const index hidden = config.count("hidden_size"), width = config.count("intermediate_size");
 
-  const auto file = weft::tensor_file::read(directory / "model.safetensors");
-  fingerprint_ = fingerprint_of(file);
   const weft::parameters<float> all(file), below = all.below("model.");
-  embedding_ = weft::load<2>(below, "embed_tokens.weight", {vocabulary, hidden_});
-  norm_ = weft::load<1>(below, "norm.weight", {hidden_});
-  head_ = config.flag_or("tie_word_embeddings", false) ? weft::projection<float>{embedding_, {}} : weft::load_projection(all, "lm_head", vocabulary, hidden_);
+  language_model m{.in = {weft::load<2>(below, "embed_tokens.weight", {vocabulary, hidden})}, .blocks = {}, .norm = weft::load<1>(below, "norm.weight", {hidden}), .head = {},
+                   .norm_eps = config.number("rms_norm_eps"), .unit_offset = true};
+  m.head = config.flag_or("tie_word_embeddings", false) ? weft::projection<float>{m.in.weight, {}} : weft::load_projection(all, "lm_head", vocabulary, hidden);
   const auto count = static_cast<std::size_t>(config.count("num_hidden_layers"));
   for (std::size_t i = 0; i < count; ++i) {
     const weft::parameters<float> own = below.below(layer_name(i) + ".");
     const std::string& type = config.text("layer_types." + std::to_string(i));
     const bool linear = type == "linear_attention";
-    require(linear || type == "full_attention", errc::unsupported, config_path.string(), ": layer_types: expected linear_attention or full_attention, got ", type);
-    block b{.mixer = layers::known<float>().make(linear ? "Qwen3NextGatedDeltaNet" : "Qwen3NextAttention", own.below(linear ? "linear_attn." : "self_attn."),
-                                                 config, static_cast<index>(i))};
-    require(b.mixer.hidden() == hidden_, errc::shape, file.name(), ": ", layer_name(i), ": expected a mixer of ", hidden_, " channels, got ", b.mixer.hidden());
-    b.mixer_norm = weft::load<1>(own, "input_layernorm.weight", {hidden_});
-    b.mlp_norm = weft::load<1>(own, "post_attention_layernorm.weight", {hidden_});
-    b.gate = weft::load_projection(own, "mlp.gate_proj", width, hidden_);
-    b.up = weft::load_projection(own, "mlp.up_proj", width, hidden_);
-    b.down = weft::load_projection(own, "mlp.down_proj", hidden_, width);
-    blocks_.push_back(std::move(b));
+    require(linear || type == "full_attention", errc::unsupported, config_name, ": layer_types: expected linear_attention or full_attention, got ", type);
+    auto& b = m.blocks.emplace_back();
+    b.mixer = layers::known<float>().make(linear ? "Qwen3NextGatedDeltaNet" : "Qwen3NextAttention", own.below(linear ? "linear_attn." : "self_attn."), config,
+                                          static_cast<index>(i));
+    require(b.mixer.hidden() == hidden, errc::shape, file.name(), ": ", layer_name(i), ": expected a mixer of ", hidden, " channels, got ", b.mixer.hidden());
+    b.mixer_norm = weft::load<1>(own, "input_layernorm.weight", {hidden});
+    b.inner_norm = weft::load<1>(own, "post_attention_layernorm.weight", {hidden});
+    b.inner.gate = weft::load_projection(own, "mlp.gate_proj", width, hidden);
+    b.inner.up = weft::load_projection(own, "mlp.up_proj", width, hidden);
+    b.inner.down = weft::load_projection(own, "mlp.down_proj", hidden, width);
+  }
+  return m;
+}
+
+}  // namespace
+
+double bits_per_byte(weft::cpu& cpu, const language_model& m, std::span<const unsigned char> text, index window) {
+  weft::token_loss all;
+  for (std::size_t first = 0; first + 1 < text.size(); first += static_cast<std::size_t>(window)) {
+    const auto part = text.subspan(first, std::min(static_cast<std::size_t>(window), text.size() - first));
+    const index n = std::ssize(part) - 1;
+    if (n < 1) break;
+    auto states = m.state({.batch = 1, .heads = 0, .key_dim = 0, .value_dim = 0, .capacity = n});
+    weft::array<float, 3> h({1, n, m.hidden()}), out(h.extent());
+    weft::array<std::int64_t, 2> next({1, n});
+    for (index t = 0; t < n; ++t) next(0, t) = part[static_cast<std::size_t>(t) + 1];
+    fold_bytes(cpu, m, part.first(static_cast<std::size_t>(n)), states, h);
+    norm_rows(cpu, m, h, m.norm, out);
+    const auto loss = weft::cross_entropy<float>(cpu, m.head, out, next.view());
+    all.sum += loss.sum;
+    all.count += loss.count;
+  }
+  return all.bits();
+}
+
+model::model(const std::filesystem::path& directory) {
+  const std::string config_name = (directory / "config.json").string();
+  const weft::settings config = configuration::settings_of(configuration::parse(read_text(config_name), config_name), config_name);
+  const std::string& type = config.text("model_type");
+  require(type == "qwen3_next" || type == model_type, errc::unsupported, config_name, ": model_type: expected qwen3_next or ", model_type, ", got ", type);
+  const auto file = weft::tensor_file::read(directory / "model.safetensors");
+  fingerprint_ = fingerprint_of(file);
+  if (type == model_type) {
+    weights_ = make_model(described(config), 0);
+    load_parameters(weights_, file);
+  } else {
+    weights_ = published_model(config, config_name, file);
   }
 }
 
 model_state model::state() const {
   model_state s;
-  for (const block& b : blocks_) s.layers.push_back(b.mixer.state({.batch = 1}));
+  s.layers = weights_.state({.batch = 1});
   return s;
 }
 
-void model::make_room(model_state& state, index bytes) const {
-  for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].mixer.make_room(state.layers[i], bytes);
-}
+void model::make_room(model_state& state, index bytes) const { weights_.make_room(state.layers, bytes); }
 
 void model::feed(weft::cpu& cpu, std::span<const unsigned char> bytes, model_state& state) const {
   constexpr std::size_t piece = 512;
@@ -107,29 +154,13 @@ void model::feed(weft::cpu& cpu, std::span<const unsigned char> bytes, model_sta
     const auto part = bytes.subspan(first, std::min(piece, bytes.size() - first));
     const index n = std::ssize(part);
     weft::temporaries::scope memory(cpu.temporaries());
-    const auto h = memory.take<float>(1, n, hidden_), normed = memory.take<float>(1, n, hidden_), added = memory.take<float>(1, n, hidden_);
-    const auto gate = memory.take<float>(1, n, blocks_.front().gate.outputs()), up = memory.take<float>(1, n, blocks_.front().gate.outputs());
-
-    for (index t = 0; t < n; ++t) std::copy_n(&embedding_(part[static_cast<std::size_t>(t)], 0), hidden_, &h(0, t, 0));
-    for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      const block& b = blocks_[i];
-      norm_rows(cpu, h, b.mixer_norm, eps_, normed);
-      if (n == 1) weft::step(cpu, b.mixer, {.x = normed}, state.layers[i], {.y = added});
-      else weft::scan(cpu, b.mixer, {.x = normed}, state.layers[i], {.y = added});
-      add(added, h);
-      norm_rows(cpu, h, b.mlp_norm, eps_, normed);
-      weft::project<float>(cpu, b.gate, normed, gate);
-      weft::project<float>(cpu, b.up, normed, up);
-      weft::multiply<float>(cpu, up, gate, weft::activation::silu, up);
-      weft::project<float>(cpu, b.down, up, added);
-      add(added, h);
-    }
+    const auto h = memory.take<float>(1, n, weights_.hidden()), out = memory.take<float>(1, 1, weights_.hidden());
+    fold_bytes(cpu, weights_, part, state.layers, h);
     state.seen += n;
     if (first + part.size() < bytes.size()) continue;
-    const auto last = h.slice(1, n - 1, 1), out = normed.slice(1, 0, 1);
-    norm_rows(cpu, last, norm_, eps_, out);
+    norm_rows(cpu, weights_, h.slice(1, n - 1, 1), weights_.norm, out);
     state.logits.resize(static_cast<std::size_t>(vocabulary));
-    weft::project<float>(cpu, head_, out, view<float, 3>(state.logits.data(), {1, 1, vocabulary}));
+    weft::project<float>(cpu, weights_.head, out, view<float, 3>(state.logits.data(), {1, 1, vocabulary}));
   }
 }
 
@@ -163,8 +194,8 @@ model_state model::restore(const std::filesystem::path& path) const {
     require(std::isfinite(x), errc::value, file.name(), ": tensor logits: expected finite numbers, got ", x);
   s.seen = seen(0);
   s.logits.assign(logits.data(), logits.data() + logits.size());
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    s.layers.push_back(weft::restore_parts(blocks_[i].mixer, file, layer_name(i)));
+  for (std::size_t i = 0; i < weights_.blocks.size(); ++i) {
+    s.layers.push_back(weft::restore_parts(weights_.blocks[i].mixer, file, layer_name(i)));
     for (const weft::tensor& t : s.layers.back().parts()) {
       require(t.shape[0] == 1, errc::shape, file.name(), ": tensor ", layer_name(i), ".", t.name, ": expected one sequence, got ", t.shape[0]);
       if (t.name != "length") continue;

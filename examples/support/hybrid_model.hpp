@@ -3,19 +3,16 @@
 //
 //   h <- h + mixer(rms(h)),  h <- h + W_down (silu(W_gate n) W_up n) with n = rms(h),  logits = W_head rms(h)
 #pragma once
-#include <weft/layer/any_layer.hpp>
-#include <weft/layer/projection.hpp>
+#include <weft/layer/language_model.hpp>
 
 #include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "model_description.hpp"
+
 namespace hybrid {
-
-using weft::index;
-
-inline constexpr index vocabulary = 256;  // bytes
 
 // What all layers keep of the bytes seen, and what the model says next. A value, like every state.
 struct model_state {
@@ -24,11 +21,15 @@ struct model_state {
   std::vector<float> logits;  // [256] after the last byte; empty before the first
 };
 
+// Bits a byte of a text in windows that each start from an empty state; a window's first byte is given, not predicted.
+double bits_per_byte(weft::cpu& cpu, const weft::language_model<float>& m, std::span<const unsigned char> text, index window = 1024);
+
 class model {
  public:
-  // Reads config.json and model.safetensors below `directory`. Throws weft::error naming the file, the tensor or the setting.
+  // Reads config.json and model.safetensors below `directory`: of a published Qwen3-Next, or of `train`. Throws weft::error naming the file, the tensor or the setting.
   explicit model(const std::filesystem::path& directory);
 
+  const weft::language_model<float>& weights() const { return weights_; }
   // Before the first byte.
   model_state state() const;
   // Makes room for so many bytes more: before feed.
@@ -42,19 +43,8 @@ class model {
   model_state restore(const std::filesystem::path& file) const;
 
  private:
-  struct block {
-    weft::any_layer<float> mixer;
-    weft::array<float, 1> mixer_norm{}, mlp_norm{};
-    weft::projection<float> gate{}, up{}, down{};
-  };
-
-  index hidden_ = 0;
-  double eps_ = 1e-6;
   std::string fingerprint_;  // of the parameters: what tells one model's states from another's
-  weft::array<float, 2> embedding_;
-  std::vector<block> blocks_;
-  weft::array<float, 1> norm_;
-  weft::projection<float> head_;
+  weft::language_model<float> weights_;
 };
 
 }  // namespace hybrid
