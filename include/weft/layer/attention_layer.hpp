@@ -130,7 +130,7 @@ attention_values<T> values_of(const attention_layer<T>& l, layer_room& room) {
   return v;
 }
 template <storage T>
-typename attention_layer<T>::mixer_type::inputs inputs_of(const attention_layer<T>& l, const attention_values<T>& v) {
+typename attention_layer<T>::mixer_type::inputs mixer_inputs(const attention_layer<T>& l, const attention_values<T>& v) {
   const auto& o = l.options;
   return {.q = heads_of(v.queries, 0, o.heads, o.head_dim), .k = heads_of(v.keys, 0, o.key_heads, o.head_dim),
           .v = heads_of(v.values, 0, o.key_heads, o.head_dim), .sink = l.sinks};
@@ -161,7 +161,7 @@ void forward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, key
     rotary<T>(executor, q, v.cos, v.sin, q);
     rotary<T>(executor, k, v.cos, v.sin, k);
   }
-  fold(executor, l.mixer(), detail::inputs_of(l, v), state, {.o = heads_of(v.read, 0, H, d)}, call);
+  fold(executor, l.mixer(), detail::mixer_inputs(l, v), state, {.o = heads_of(v.read, 0, H, d)}, call);
   if (!l.gate.weight.null()) {
     project<T>(executor, l.gate, x, v.gate);
     multiply<T>(executor, v.read, v.gate, activation::sigmoid, v.gated);

@@ -33,7 +33,7 @@ void backward(cpu& executor, const attention_layer<T>& l, view<const T, 3> x, co
     d_in.v = heads_of(d_values, 0, G, dim);
     if (d && !d->sinks.null()) d_in.sink = d_sinks;
   }
-  vjp(executor, l.mixer(), detail::inputs_of(l, v), kept.tapes[0], {.o = heads_of(d_read, 0, H, dim)}, d_state, d_in);
+  vjp(executor, l.mixer(), detail::mixer_inputs(l, v), kept.tapes[0], {.o = heads_of(d_read, 0, H, dim)}, d_state, d_in);
   if (!through) return;
 
   if (d) detail::add_gradient(executor, &d->sinks, d_sinks);

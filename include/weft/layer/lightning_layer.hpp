@@ -70,7 +70,7 @@ lightning_values<R> values_of(const lightning_layer<T>& l, layer_room& room) {
   return v;
 }
 template <storage T, class R>
-typename lightning<R>::inputs inputs_of(const lightning_layer<T>& l, const lightning_values<R>& v) {
+typename lightning<R>::inputs mixer_inputs(const lightning_layer<T>& l, const lightning_values<R>& v) {
   const auto heads = heads_of(v.qkv, 0, l.heads, 3 * l.head_dim);
   return {.q = heads.slice(3, 0, l.head_dim), .k = heads.slice(3, l.head_dim, l.head_dim), .v = heads.slice(3, 2 * l.head_dim, l.head_dim), .g = l.g};
 }
@@ -87,7 +87,7 @@ void forward(cpu& executor, const lightning_layer<T>& l, view<const T, 3> x, lay
   project<T>(executor, l.qkv, x, v.raw);
   project<T>(executor, l.gate, x, v.z);
   activate<R>(executor, v.raw, activation::silu, v.qkv);
-  fold(executor, lightning<R>{}, detail::inputs_of(l, v), state.recurrent, {.o = heads_of(v.read, 0, l.heads, l.head_dim)}, call);
+  fold(executor, lightning<R>{}, detail::mixer_inputs(l, v), state.recurrent, {.o = heads_of(v.read, 0, l.heads, l.head_dim)}, call);
   rms_norm_gated<R>(executor, heads_of(v.read, 0, 1, width), heads_of(v.z, 0, 1, width), l.norm, heads_of(v.o, 0, 1, width),
                     {.eps = l.norm_eps, .gate = activation::sigmoid});
   project<T>(executor, l.out, v.o, y);

@@ -29,7 +29,7 @@ void backward(cpu& executor, const lightning_layer<T>& l, view<const T, 3> x, co
     d_in.k = heads.slice(3, dim, dim);
     d_in.v = heads.slice(3, 2 * dim, dim);
   }
-  detail::recurrence_back(executor, lightning<R>{}, detail::inputs_of(l, v), kept.tapes[0], {.o = heads_of(d_o, 0, l.heads, dim)}, d_state.recurrent, d_in);
+  detail::recurrence_back(executor, lightning<R>{}, detail::mixer_inputs(l, v), kept.tapes[0], {.o = heads_of(d_o, 0, l.heads, dim)}, d_state.recurrent, d_in);
   if (!through) return;
 
   activate_vjp<R>(executor, v.raw, activation::silu, d_qkv, d_qkv);

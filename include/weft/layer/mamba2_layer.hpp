@@ -94,7 +94,7 @@ mamba2_values<R> values_of(const mamba2_layer<T>& l, layer_room& room) {
 template <storage T, class R = accumulate_t<T>>
 mamba2<R> mixer_of(const mamba2_layer<T>& l) { return {.policy = {.dt_min = l.options.dt_min, .dt_max = l.options.dt_max}}; }
 template <storage T, class R>
-typename mamba2<R>::inputs inputs_of(const mamba2_layer<T>& l, const mamba2_values<R>& v) {
+typename mamba2<R>::inputs mixer_inputs(const mamba2_layer<T>& l, const mamba2_values<R>& v) {
   const auto& o = l.options;
   return {.x = heads_of(v.mixed, 0, o.heads, o.head_dim), .dt = v.dt, .A = v.A, .B = heads_of(v.mixed, l.inner(), o.groups, o.state_dim),
           .C = heads_of(v.mixed, l.inner() + o.groups * o.state_dim, o.groups, o.state_dim), .D = l.D, .dt_bias = l.dt_bias, .z = {}};
@@ -117,7 +117,7 @@ void forward(cpu& executor, const mamba2_layer<T>& l, view<const T, 3> x, layer_
   project<T>(executor, l.dt, x, v.dt);
   fold(executor, short_conv<R>{.taps = l.taps(), .activation = activation::silu}, {.x = v.raw, .weight = l.conv, .bias = l.conv_bias}, state.conv,
        {.o = v.mixed}, call, 0);
-  fold(executor, detail::mixer_of(l), detail::inputs_of(l, v), state.recurrent, {.o = heads_of(v.read, 0, o.heads, o.head_dim)}, call, 1);
+  fold(executor, detail::mixer_of(l), detail::mixer_inputs(l, v), state.recurrent, {.o = heads_of(v.read, 0, o.heads, o.head_dim)}, call, 1);
   if (l.norm.null())
     multiply<R>(executor, v.read, v.z, activation::silu, v.normed);
   else

@@ -40,7 +40,7 @@ void backward(cpu& executor, const mamba2_layer<T>& l, view<const T, 3> x, const
     if (d && !d->D.null()) d_in.D = d_D;
     if (d && !d->dt_bias.null()) d_in.dt_bias = d_bias;
   }
-  detail::recurrence_back(executor, detail::mixer_of(l), detail::inputs_of(l, v), kept.tapes[1], {.o = heads_of(d_read, 0, o.heads, o.head_dim)}, d_state.recurrent, d_in);
+  detail::recurrence_back(executor, detail::mixer_of(l), detail::mixer_inputs(l, v), kept.tapes[1], {.o = heads_of(d_read, 0, o.heads, o.head_dim)}, d_state.recurrent, d_in);
   if (!through) return;
 
   if (d) {
