@@ -96,7 +96,7 @@ array<T, R> to_array(const tensor& t) {
   require(t.shape.size() == static_cast<std::size_t>(R), errc::shape, "tensor ", io::quoted(t.name), ": expected ", R, " dimensions, got ",
           check::list(t.shape));
   std::array<index, static_cast<std::size_t>(R)> extent{};
-  std::copy(t.shape.begin(), t.shape.end(), extent.begin());
+  for (std::size_t d = 0; d < extent.size(); ++d) extent[d] = t.shape[d];
   array<T, R> out(extent);
   if (t.type == dtype_of<T>) {
     if (out.size() > 0) std::memcpy(static_cast<void*>(out.data()), t.data, out.bytes());
