@@ -82,6 +82,16 @@ void with_device_memory(const typename M::inputs& in, typename M::state_type& st
   state = weft::copy(host, there);
 }
 
+// As the verbs check it.
+template <class P, class T, class S>
+auto check_call(const weft::recurrence<P, T, S>& mixer, const auto& in, const auto& state, const auto& out, std::span<const index> cu) {
+  return weft::check_recurrence(mixer, in, state, out, cu);
+}
+template <class T, class Selector>
+auto check_call(const weft::attention<T, Selector>& mixer, const auto& in, const auto& state, const auto& out, std::span<const index> cu) {
+  return weft::check_attention(mixer, in, state, out, cu);
+}
+
 template <class M>
 void run_on_device(verb v, const M& mixer, const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out,
                    std::span<const index> cu) {
@@ -89,7 +99,7 @@ void run_on_device(verb v, const M& mixer, const typename M::inputs& in, typenam
     v == verb::scan ? weft::scan(gpu, mixer, views, there, to, cu) : weft::step(gpu, mixer, views, there, to);
   };
   try {
-    const auto x = weft::check_recurrence(mixer, in, state, out, v == verb::step ? std::span<const index>{} : cu);
+    const auto x = check_call(mixer, in, state, out, v == verb::step ? std::span<const index>{} : cu);
     weft::require(v != verb::step || x.time == 1 || x.batch == 0, weft::errc::shape, "a step of several tokens");
   } catch (const weft::error&) {
     auto there = weft::copy(thread_executor(), state);

@@ -28,7 +28,7 @@ class literal_subject : public subject {
   bool keys_erase() const override { return F::erases; }
   bool free_state() const override { return F::free_state; }
   bool may_alias(std::size_t i) const override { return F::may_alias(i); }
-  index grid(const sizes&) const override { return 1; }
+  index grid(const sizes&) const override { return F::free_state ? 1 : 0; }  // the keys of a call lie in tiles from its beginning
   void size(sizes& s, dice& d) const override { F::size(mixer, s, d); }
   std::unique_ptr<any_state> state(const sizes& s) const override { return std::make_unique<state_of<state_type>>(mixer.state(F::shape(s))); }
   std::unique_ptr<any_state> restore(const std::filesystem::path& path) const override {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "../core/array.hpp"
 #include "../core/dtype.hpp"
@@ -26,8 +27,8 @@ struct cache_slots {
     ring = r.last != every_key && r.first <= count && r.last <= count - r.first;
     kept = ring ? r.first : count;
   }
-  WEFT_INLINE index around() const { return slots - kept; }
-  WEFT_INLINE index slot(index position) const { return position < slots ? position : kept + (position - kept) % around(); }
+  WEFT_HD WEFT_INLINE index around() const { return slots - kept; }
+  WEFT_HD WEFT_INLINE index slot(index position) const { return position < slots ? position : kept + (position - kept) % around(); }
 
   // How many slots a new cache gets: what is asked for, but never more than later queries can read.
   static index wanted(index capacity, const retained_keys& r) {
@@ -37,20 +38,52 @@ struct cache_slots {
   }
 };
 
+namespace detail {
+// What the host knows of lengths: where they lie on the host, themselves.
+template <template <class, int> class Array>
+struct known_lengths {
+  // Else what was sent, and the tokens of the calls since; nothing where that is not known. A replayed graph is not seen.
+  std::vector<std::int64_t> held;
+
+  bool holds(const Array<std::int64_t, 1>& length) const { return static_cast<index>(held.size()) == length.size(); }
+  index operator()(const Array<std::int64_t, 1>& length, index n) const { return holds(length) ? held[static_cast<std::size_t>(n)] : 0; }
+};
+template <>
+struct known_lengths<array> {
+  WEFT_INLINE index operator()(const array<std::int64_t, 1>& length, index n) const { return length(n); }
+};
+}  // namespace detail
+
 // `length` counts the tokens of the whole stream, so positions stay absolute where a ring has dropped its oldest keys.
-template <storage T>
+template <storage T, template <class, int> class Array = array>
 struct key_value_cache {
-  array<T, 4> keys;                 // [N, H, capacity, K]
-  array<T, 4> values;               // [N, H, capacity, V]
-  array<std::int64_t, 1> length;    // [N]
+  template <template <class, int> class Other>
+  using with = key_value_cache<T, Other>;
+
+  Array<T, 4> keys;                 // [N, H, capacity, K]
+  Array<T, 4> values;               // [N, H, capacity, V]
+  Array<std::int64_t, 1> length;    // [N]
+  [[no_unique_address]] detail::known_lengths<Array> known{};
 
   auto parts() { return std::tuple{part{"keys", keys}, part{"values", values}, part{"length", length}}; }
   auto parts() const { return std::tuple{part{"keys", keys}, part{"values", values}, part{"length", length}}; }
   key_value_cache like() const { return {}; }
-  WEFT_INLINE key_value_cache gather(std::span<const index> rows) const { return weft::gather(*this, rows); }
+  WEFT_INLINE key_value_cache gather(std::span<const index> rows) const {
+    auto out = weft::gather(*this, rows);
+    if constexpr (requires { known.held; })
+      if (known.holds(length))
+        for (const index r : rows) out.known.held.push_back(known.held[static_cast<std::size_t>(r)]);
+    return out;
+  }
   WEFT_INLINE key_value_cache gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
 
   index capacity() const { return keys.extent(2); }
+  // The tokens of sequence n so far, as the host knows them.
+  WEFT_INLINE index held(index n) const { return known(length, n); }
+  // After a copy of a cache of the host.
+  WEFT_INLINE void came_from(const key_value_cache<T>& host) {
+    if constexpr (requires { known.held; }) known.held.assign(host.length.data(), host.length.data() + host.length.size());
+  }
 
   // Whether the parts fit each other, as those of a file need not. Throws errc::shape or value, naming the part.
   WEFT_INLINE void check() const {

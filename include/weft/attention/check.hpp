@@ -25,9 +25,8 @@ bool same_view(const U& a, const V& b) {
 }
 
 // The new keys and values against the cache: everything that appending needs. x.batch and x.time are known.
-template <class M>
-void check_tokens(const M& mixer, const typename M::inputs& in, const typename M::state_type& cache, std::span<const index> cu,
-                  attention_extents& x) {
+template <class M, class Cache>
+void check_tokens(const M& mixer, const typename M::inputs& in, const Cache& cache, std::span<const index> cu, attention_extents& x) {
   const index length = cache.length.extent(0), capacity = cache.capacity();
   check::tensor("k", in.k, {x.batch, x.time, x.heads, x.key_dim}, false, true);
   check::tensor("v", in.v, {x.batch, x.time, x.heads, x.value_dim}, false, true);
@@ -38,7 +37,7 @@ void check_tokens(const M& mixer, const typename M::inputs& in, const typename M
   require(length == x.sequences, errc::shape, "state.length: expected [", x.sequences, "], got [", length, "]");
   x.slots = cache_slots(capacity, mixer.select.retained());
   for (index n = 0; n < x.sequences; ++n) {
-    const index held = cache.length(n), more = tokens_of(x, cu, n).count();
+    const index held = cache.held(n), more = tokens_of(x, cu, n).count();
     require(held >= 0 && (x.slots.ring ? held <= every_key / 2 : held <= capacity), errc::value, "state.length: expected 0 to ",
             x.slots.ring ? every_key / 2 : capacity, " tokens, got ", held, " for sequence ", n);
     require(x.slots.ring || more <= capacity - held, errc::capacity, "state.keys: sequence ", n, " holds ", held, " of ", capacity,
@@ -48,8 +47,8 @@ void check_tokens(const M& mixer, const typename M::inputs& in, const typename M
   check::no_overlap("state.values", cache.values.view(), "v", in.v);
 }
 
-template <class M>
-attention_extents start_of_check(const M& mixer, const typename M::state_type& cache) {
+template <class M, class Cache>
+attention_extents start_of_check(const M& mixer, const Cache& cache) {
   mixer.select.check();
   require(!cache.keys.null() && !cache.values.null() && !cache.length.null(), errc::missing,
           "state: expected one made by state(), got an empty value");
@@ -63,9 +62,10 @@ attention_extents start_of_check(const M& mixer, const typename M::state_type& c
 }  // namespace detail
 
 // Head count of keys and both widths are the state's; batch and time those of the first tensor that is there.
-template <class M>
-attention_extents check_attention(const M& mixer, const typename M::inputs& in, const typename M::state_type& cache,
-                                  const typename M::outputs& out, std::span<const index> cu) {
+// What lies on a device is not looked at: lengths are what the host knows, a caller's lists are taken as they are.
+template <class M, class Cache>
+attention_extents check_attention(const M& mixer, const typename M::inputs& in, const Cache& cache, const typename M::outputs& out,
+                                  std::span<const index> cu) {
   require(mixer.softcap >= 0, errc::value, "softcap: expected 0 (none) or a positive number, got ", mixer.softcap);
   require(!mixer.scale || std::isfinite(*mixer.scale), errc::value, "scale: expected a finite number, got ", mixer.scale.value_or(0));
   attention_extents x = detail::start_of_check(mixer, cache);
@@ -114,10 +114,11 @@ void run_validate(const attention<T, Selector>& mixer, const typename attention<
   mixer.select.check();
   const auto whole = [](std::string_view name, const auto& v) {
     if (v.null()) return;
-    for (const auto row : check::footprint(v).rows()) {
+    const check::footprint rows(check::operand(name, v));
+    for (const auto row : rows.rows()) {
       using element = typename std::remove_cvref_t<decltype(v)>::element;
       const auto* const p = reinterpret_cast<const element*>(row);
-      const index n = check::footprint(v).row / static_cast<index>(sizeof(element));
+      const index n = rows.row / static_cast<index>(sizeof(element));
       for (index i = 0; i < n; ++i)
         require(!std::isnan(static_cast<accumulate_t<std::remove_const_t<element>>>(p[i])), errc::value, name, ": expected numbers, got a NaN");
     }

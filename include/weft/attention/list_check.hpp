@@ -11,30 +11,35 @@ namespace weft {
 inline namespace WEFT_ISA {
 namespace detail {
 
-// Every list of a call ascends and names blocks that exist. Reads every entry once.
-template <class Lengths>
-void check_given(const block_lists& s, const attention_extents& x, const Lengths& length, std::span<const index> cu) {
+inline void check_list_shapes(const block_lists& s, const attention_extents& x) {
   const index rows = x.batch * x.time;
   if (s.compressed()) {
     require(s.heads >= 1, errc::value, "select.heads: expected at least 1, got ", s.heads);
     const index expected = rows * s.heads + 1;
     require(!s.offsets.null() || rows == 0, errc::missing, "select.blocks or select.offsets: expected lists, got null views");
     require(rows == 0 || s.offsets.extent[0] == expected, errc::shape, "select.offsets: expected [", expected, "], got [", s.offsets.extent[0], "]");
-    const index total = s.entries.null() ? 0 : s.entries.extent[0];
-    for (index i = 0; rows > 0 && i < expected; ++i) {
-      const index at = s.offsets(i), before = i == 0 ? 0 : s.offsets(i - 1);
-      require(at >= before && at <= total && (i > 0 || at == 0), errc::value, "select.offsets: expected ascending numbers from 0 to ", total, ", got ", at, " at ", i);
-    }
     require(s.entries.null() || s.entries.stride[0] == 1, errc::shape, "select.entries: expected a last stride of 1, got ", s.entries.stride[0]);
   } else {
     check::tensor("select.blocks", s.blocks, {x.batch, x.time, s.blocks.extent[2], s.blocks.extent[3]}, false, true);
   }
   require(s.list_heads() > 0 && x.query_heads % s.list_heads() == 0, errc::heads, "select: expected lists for a head count that divides ", x.query_heads, ", got ",
           s.list_heads());
+}
+
+// Every list of a call ascends and names blocks that exist. Reads every entry once.
+template <class Cache>
+void check_given(const block_lists& s, const attention_extents& x, const Cache& cache, std::span<const index> cu) {
+  if (s.compressed()) {
+    const index total = s.entries.null() ? 0 : s.entries.extent[0], count = x.batch * x.time > 0 ? s.offsets.extent[0] : 0;
+    for (index i = 0; i < count; ++i) {
+      const index at = s.offsets(i), before = i == 0 ? 0 : s.offsets(i - 1);
+      require(at >= before && at <= total && (i > 0 || at == 0), errc::value, "select.offsets: expected ascending numbers from 0 to ", total, ", got ", at, " at ", i);
+    }
+  }
   const index share = x.query_heads / s.list_heads();
   for (index n = 0; n < x.sequences; ++n) {
     const token_span tokens = tokens_of(x, cu, n);
-    const index blocks = (length(n) + tokens.count() + s.block_size - 1) / s.block_size;
+    const index blocks = (cache.length(n) + tokens.count() + s.block_size - 1) / s.block_size;
     for (index t = tokens.begin; t < tokens.end; ++t)
       for (index h = 0; h < x.query_heads; h += share) {
         index before = -1;
@@ -51,9 +56,9 @@ void check_given(const block_lists& s, const attention_extents& x, const Lengths
   }
 }
 
-template <class M>
-void check_lists(const M& mixer, const typename M::inputs& in, const typename M::state_type& cache, const typename M::outputs& out,
-                 std::span<const index> cu, const attention_extents& x) {
+template <class M, class Cache>
+void check_lists(const M& mixer, const typename M::inputs& in, const Cache& cache, const typename M::outputs& out, std::span<const index> cu,
+                 const attention_extents& x) {
   require(x.slots.slots <= std::numeric_limits<std::int32_t>::max(), errc::value, "state.keys: expected a capacity that 32 bits count, got ", x.slots.slots);
   if constexpr (M::pools) {
     require(mixer.causal, errc::value, "causal: expected true where blocks are chosen, got false");
@@ -73,7 +78,8 @@ void check_lists(const M& mixer, const typename M::inputs& in, const typename M:
     out.o.visit([&](const auto& o) { check::no_overlap("idx", out.idx, "o", o); });
   } else {
     require(out.idx.null(), errc::value, "idx: expected a null view where the caller gives the lists, got one");
-    check_given(mixer.select, x, cache.length, cu);
+    check_list_shapes(mixer.select, x);
+    if constexpr (requires { cache.length(0); }) check_given(mixer.select, x, cache, cu);
   }
 }
 

@@ -78,6 +78,7 @@ struct top_blocks {
 //   blocks [B, T, heads, width], ended by -1, or
 //   offsets [B T heads + 1] into entries (CSR).
 // Numbers ascend without repeats, and name blocks that exist when the call ends; what lies after the query is not read.
+// On a GPU the lists lie there, and are not looked at before the call: a number out of range reads nothing.
 struct block_lists {
   index block_size = 64;
   view<const std::int32_t, 4> blocks{};
@@ -86,8 +87,8 @@ struct block_lists {
   index heads = 1;  // of offsets
 
   index block() const { return block_size; }
-  bool compressed() const { return blocks.null(); }
-  index list_heads() const { return compressed() ? heads : blocks.extent[2]; }
+  WEFT_HD bool compressed() const { return blocks.null(); }
+  WEFT_HD index list_heads() const { return compressed() ? heads : blocks.extent[2]; }
   index width(index) const {
     if (!compressed()) return blocks.extent[3];
     index most = 0;

@@ -5,6 +5,7 @@
 //                        For several: a cover of what they read, which the kernel asks for first, to skip the rest.
 //   retained()           which keys later queries may still read: what a cache must keep
 //   check()              throws errc::value for options out of range
+// On a GPU, select runs there: make it constexpr.
 // Causality is not the selector's: the engine clips every range to what exists, and to the past where `causal` is set.
 // The sequence and the key head are given too, for selectors whose answer depends on content.
 #pragma once
@@ -47,7 +48,7 @@ concept key_selector = requires(const S& s, const query_span& q, void (*f)(key_r
 // Every key.
 struct dense {
   template <class F>
-  WEFT_INLINE void select(const query_span& q, F&& f) const {
+  WEFT_INLINE constexpr void select(const query_span& q, F&& f) const {
     f(key_range{0, q.keys});
   }
   retained_keys retained() const { return {}; }
@@ -63,7 +64,7 @@ struct window {
   index kept = 0;
 
   template <class F>
-  WEFT_INLINE void select(const query_span& q, F&& f) const {
+  WEFT_INLINE constexpr void select(const query_span& q, F&& f) const {
     if (window == 0) return f(key_range{0, q.keys});
     const index first = q.begin - window + 1;
     const index end = window > q.keys - q.end ? q.keys : q.end + window - 1;

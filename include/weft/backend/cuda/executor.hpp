@@ -89,6 +89,7 @@ template <movable_state S>
 on_device<S> copy(cuda& to, const S& from) {
   on_device<S> out;
   for_each_part(from, out, [&](const auto& a, const auto& b) { b.data = copy(to, a.data); });
+  if constexpr (requires { out.came_from(from); }) out.came_from(from);
   return out;
 }
 template <movable_state S>

@@ -1,0 +1,7 @@
+#include "attention_calls.hpp"
+
+#include "../catch.hpp"
+
+TEST_CASE("on the GPU, attention reads the blocks that a caller lists") { CHECK(contract::wrong_attention_lists() == std::vector<std::string>{}); }
+TEST_CASE("on the GPU, attention gives the logarithms of its denominators") { CHECK(contract::wrong_attention_sums() == std::vector<std::string>{}); }
+TEST_CASE("on the GPU, a captured decode step of attention grows its cache at every replay") { CHECK(contract::wrong_attention_graph() == std::vector<std::string>{}); }
