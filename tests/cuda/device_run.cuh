@@ -14,8 +14,8 @@ class mirror {
  public:
   template <class T, int Rank>
   void cover(const weft::view<T, Rank>& v) {
-    const weft::check::footprint f(v);
-    if (f.row == 0) return;
+    const weft::check::operand f({}, v);
+    if (f.low == f.high) return;
     range fresh{f.low, f.high, nullptr};
     std::vector<range> apart;
     for (const range& r : ranges_)

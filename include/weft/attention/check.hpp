@@ -114,10 +114,11 @@ void run_validate(const attention<T, Selector>& mixer, const typename attention<
   mixer.select.check();
   const auto whole = [](std::string_view name, const auto& v) {
     if (v.null()) return;
-    for (const auto row : check::footprint(v).rows()) {
+    const check::footprint rows(check::operand(name, v));
+    for (const auto row : rows.rows()) {
       using element = typename std::remove_cvref_t<decltype(v)>::element;
       const auto* const p = reinterpret_cast<const element*>(row);
-      const index n = check::footprint(v).row / static_cast<index>(sizeof(element));
+      const index n = rows.row / static_cast<index>(sizeof(element));
       for (index i = 0; i < n; ++i)
         require(!std::isnan(static_cast<accumulate_t<std::remove_const_t<element>>>(p[i])), errc::value, name, ": expected numbers, got a NaN");
     }

@@ -119,29 +119,24 @@ attention_extents check_vjp(const attention<T, Selector>& mixer, const typename 
   d_out.o.visit([&](const auto& v) { check::tensor("d_o", v, results, true, true); });
   d_out.lse.visit([&](const auto& v) { check::tensor("d_lse", v, {x.batch, x.time, x.query_heads}, true, false); });
 
-  std::vector<check::footprint> written;
+  check::gradient_places places;
   if (!d_state.keys.null() || !d_state.values.null()) {
     const std::array k{x.sequences, x.heads, x.slots.slots, x.key_dim}, v{x.sequences, x.heads, x.slots.slots, x.value_dim};
     require(!d_state.keys.null() && d_state.keys.extent() == k, errc::shape, "d_state.keys: expected ", check::list(k), ", got ",
             check::list(d_state.keys.extent()));
     require(!d_state.values.null() && d_state.values.extent() == v, errc::shape, "d_state.values: expected ", check::list(v), ", got ",
             check::list(d_state.values.extent()));
-    written = {check::footprint(d_state.keys.view()), check::footprint(d_state.values.view())};
+    places.write(check::operand("d_state.keys", d_state.keys.view()));
+    places.write(check::operand("d_state.values", d_state.values.view()));
   }
+  for (const check::operand& v : {check::operand("q", in.q), check::operand("k", in.k), check::operand("v", in.v), check::operand("sink", in.sink)}) places.read(v);
+  d_out.o.visit([&](const auto& v) { places.read(check::operand("d_o", v)); });
+  d_out.lse.visit([&](const auto& v) { places.read(check::operand("d_lse", v)); });
   const auto place = [&](std::string_view name, const auto& gradient, const auto& extents, bool unit_last) {
     gradient.visit([&](const auto& v) {
       if (v.null()) return;
       check::tensor(name, v, extents, true, unit_last);
-      check::no_overlap(name, v, "q", in.q);
-      check::no_overlap(name, v, "k", in.k);
-      check::no_overlap(name, v, "v", in.v);
-      check::no_overlap(name, v, "sink", in.sink);
-      d_out.o.visit([&](const auto& o) { check::no_overlap(name, v, "d_o", o); });
-      d_out.lse.visit([&](const auto& l) { check::no_overlap(name, v, "d_lse", l); });
-      const check::footprint mine(v);
-      for (const auto& other : written)
-        require(!check::share_elements(mine, other), errc::overlap, name, ": expected memory apart from the other gradients, got views that share elements");
-      written.push_back(mine);
+      places.write(check::operand(name, v));
     });
   };
   place("d_q", d_in.q, queries, true);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "output.hpp"
 #include "view.hpp"
 
 namespace weft {
@@ -30,19 +31,60 @@ struct list {
   }
 };
 
+// A view under a name, without its type: checks are compiled once, not for every mixer and storage type.
+struct operand {
+  std::string_view name;
+  const void* data = nullptr;
+  index element = 0;  // bytes
+  std::size_t rank = 0;
+  std::array<index, 4> extents{}, strides{};
+  std::uintptr_t low = 0, high = 0;  // the bytes between its ends, which strides below 0 extend downwards; both 0 without elements
+
+  operand() = default;
+  template <class T, int Rank>
+  WEFT_INLINE operand(std::string_view n, const view<T, Rank>& v) : operand(n, v, sizeof(T)) {}
+  template <storage T, int Rank>
+  WEFT_INLINE operand(std::string_view n, const output<T, Rank>& v) : operand(n, v, v.wide ? sizeof(accumulate_t<T>) : sizeof(T)) {}
+
+  bool null() const { return data == nullptr; }
+  std::span<const index> extent() const { return {extents.data(), rank}; }
+  bool same_place(const operand& other) const {
+    return data == other.data && element == other.element && rank == other.rank && extents == other.extents && strides == other.strides;
+  }
+
+ private:
+  template <class View>
+  WEFT_INLINE operand(std::string_view n, const View& v, std::size_t bytes) : name(n), data(v.data), element(static_cast<index>(bytes)), rank(v.extent.size()) {
+    static_assert(std::tuple_size_v<decltype(v.extent)> <= 4, "weft: views have at most 4 dimensions");
+    bool empty = v.null();
+    index below = 0, above = 0;
+    for (std::size_t d = 0; d < rank; ++d) {
+      extents[d] = v.extent[d];
+      strides[d] = v.stride[d];
+      empty |= v.extent[d] == 0;
+      const index span = (v.extent[d] - 1) * v.stride[d] * element;
+      (span < 0 ? below : above) += span;
+    }
+    if (empty) return;
+    low = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(below);
+    high = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(above + element);
+  }
+};
+
 // Extents as expected, a unit last stride where a row has a width, no elements behind a null pointer.
-template <class T, int Rank>
-void tensor(std::string_view name, const view<T, Rank>& v, const std::type_identity_t<std::array<index, static_cast<std::size_t>(Rank)>>& expected, bool optional,
-            bool unit_last) {
+inline void tensor(const operand& v, std::span<const index> expected, bool optional, bool unit_last) {
   if (v.null()) {
-    bool empty = false;
-    for (const index e : expected) empty |= e == 0;
-    require(optional || empty, errc::missing, name, ": expected ", list(expected), ", got a null view");
+    require(optional || std::find(expected.begin(), expected.end(), 0) != expected.end(), errc::missing, v.name, ": expected ", list(expected), ", got a null view");
     return;
   }
-  require(v.extent == expected, errc::shape, name, ": expected ", list(expected), ", got ", list(v.extent));
-  require(!unit_last || v.extent[Rank - 1] <= 1 || v.stride[Rank - 1] == 1, errc::shape, name,
-          ": expected a last stride of 1, got ", v.stride[Rank - 1]);
+  const auto extent = v.extent();
+  require(std::equal(extent.begin(), extent.end(), expected.begin(), expected.end()), errc::shape, v.name, ": expected ", list(expected), ", got ", list(extent));
+  require(!unit_last || extent.back() <= 1 || v.strides[v.rank - 1] == 1, errc::shape, v.name, ": expected a last stride of 1, got ", v.strides[v.rank - 1]);
+}
+template <class T, int Rank>
+WEFT_INLINE void tensor(std::string_view name, const view<T, Rank>& v, const std::type_identity_t<std::array<index, static_cast<std::size_t>(Rank)>>& expected,
+                        bool optional, bool unit_last) {
+  tensor(operand(name, v), expected, optional, unit_last);
 }
 
 // cu_seqlens [N + 1] over `time` packed tokens; returns N. Empty sequences are legal.
@@ -56,35 +98,17 @@ inline index sequences(std::span<const index> cu, index batch, index time) {
   return static_cast<index>(cu.size()) - 1;
 }
 
-// The bytes between a view's ends, which strides below 0 extend downwards. All that most calls cost: views apart meet nowhere.
-struct byte_range {
-  std::uintptr_t low = 0, high = 0;  // both 0 where there are no elements
-
-  template <class T, int Rank>
-  WEFT_INLINE explicit byte_range(const view<T, Rank>& v) {
-    if (v.null() || v.size() == 0) return;
-    low = reinterpret_cast<std::uintptr_t>(v.data);
-    high = low + sizeof(T);
-    for (std::size_t d = 0; d < Rank; ++d) {
-      const index span = (v.extent[d] - 1) * v.stride[d] * static_cast<index>(sizeof(T));
-      (span < 0 ? low : high) += static_cast<std::uintptr_t>(span);
-    }
-  }
-  WEFT_INLINE bool meets(const byte_range& other) const { return low < other.high && other.low < high; }
-};
-
 // The bytes of a strided view as rows: what two views whose ranges meet are compared by.
-struct footprint : byte_range {
+struct footprint {
   std::uintptr_t begin;  // the first element
   index row;             // bytes of the innermost run; 0 without elements
-  std::array<std::pair<index, index>, 8> outer;  // (extent, stride in bytes), extents above 1
+  std::array<std::pair<index, index>, 4> outer;  // (extent, stride in bytes), extents above 1
   std::size_t rank = 0;
 
-  template <class T, int Rank>
-  explicit footprint(const view<T, Rank>& v) : byte_range(v), begin(reinterpret_cast<std::uintptr_t>(v.data)), row(low == high ? 0 : sizeof(T)) {
+  explicit footprint(const operand& v) : begin(reinterpret_cast<std::uintptr_t>(v.data)), row(v.low == v.high ? 0 : v.element) {
     if (row == 0) return;
-    for (int d = Rank - 1; d >= 0; --d) {
-      const index e = v.extent[static_cast<std::size_t>(d)], s = v.stride[static_cast<std::size_t>(d)] * static_cast<index>(sizeof(T));
+    for (std::size_t d = v.rank; d-- > 0;) {
+      const index e = v.extents[d], s = v.strides[d] * v.element;
       if (e == 1 || s == 0) continue;
       if (rank == 0 && s == row) row *= e;  // continues the run
       else outer[rank++] = {e, s};
@@ -104,25 +128,43 @@ struct footprint : byte_range {
 };
 
 // Whether two views share an element. Cheap where their ranges are apart; else rows are compared one by one.
-inline bool share_elements(const footprint& a, const footprint& b) {
-  if (!a.meets(b)) return false;
-  auto x = a.rows(), y = b.rows();
+inline bool share_elements(const operand& a, const operand& b) {
+  if (a.low >= b.high || b.low >= a.high) return false;
+  const footprint p(a), q(b);
+  auto x = p.rows(), y = q.rows();
   std::sort(x.begin(), x.end());
   std::sort(y.begin(), y.end());
   for (std::size_t i = 0, j = 0; i < x.size() && j < y.size();) {
-    if (x[i] + static_cast<std::uintptr_t>(a.row) <= y[j]) ++i;
-    else if (y[j] + static_cast<std::uintptr_t>(b.row) <= x[i]) ++j;
+    if (x[i] + static_cast<std::uintptr_t>(p.row) <= y[j]) ++i;
+    else if (y[j] + static_cast<std::uintptr_t>(q.row) <= x[i]) ++j;
     else return true;
   }
   return false;
 }
 
-template <class T, class U, int R1, int R2>
-void no_overlap(std::string_view out_name, const view<T, R1>& out, std::string_view in_name, const view<U, R2>& in) {
-  if (!byte_range(out).meets(byte_range(in))) return;
-  require(!share_elements(footprint(out), footprint(in)), errc::overlap, out_name, ": expected memory apart from ", in_name,
-          ", got views that share elements");
+inline void no_overlap(const operand& out, const operand& in) {
+  require(!share_elements(out, in), errc::overlap, out.name, ": expected memory apart from ", in.name, ", got views that share elements");
 }
+template <class T, class U, int R1, int R2>
+WEFT_INLINE void no_overlap(std::string_view out_name, const view<T, R1>& out, std::string_view in_name, const view<U, R2>& in) {
+  no_overlap(operand(out_name, out), operand(in_name, in));
+}
+
+// Gradients go to places of their own: apart from what is read, and from each other.
+class gradient_places {
+ public:
+  void read(const operand& v) { read_.push_back(v); }  // its name is kept as a reference
+  void write(const operand& v) {
+    for (const operand& other : read_) no_overlap(v, other);
+    for (const operand& other : written_)
+      require(!share_elements(v, other), errc::overlap, v.name, ": expected memory apart from the other gradients, got views that share elements");
+    written_.push_back(v);
+    written_.back().name = {};  // the caller's text may not live as long
+  }
+
+ private:
+  std::vector<operand> read_, written_;
+};
 
 }  // namespace check
 }  // namespace WEFT_ISA

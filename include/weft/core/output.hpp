@@ -65,6 +65,7 @@ class cotangent {
   }
 
   bool null() const { return of_.null(); }
+  const output<T, Rank>& place() const { return of_; }  // nobody writes there
   // f(view of const) with the view of the real element type.
   template <class F>
   decltype(auto) visit(F&& f) const {

@@ -49,18 +49,14 @@ void run_vjp(cpu& executor, const short_conv<T>& mixer, const typename short_con
   check::tensor("d_state.inputs", d_state.inputs.view(), record.start.inputs.extent(), false, true);
   d_out.o.visit([&](const auto& o) { check::tensor("d_o", o, in.x.extent, true, true); });
   require(d_in.bias.null() || !in.bias.null(), errc::missing, "d_bias: expected a null view beside an absent input");
-  std::vector<check::footprint> written{check::footprint(d_state.inputs.view())};
+  check::gradient_places places;
+  places.write(check::operand("d_state.inputs", d_state.inputs.view()));
+  for (const check::operand& v : {check::operand("x", in.x), check::operand("weight", in.weight), check::operand("bias", in.bias)}) places.read(v);
+  d_out.o.visit([&](const auto& o) { places.read(check::operand("d_o", o)); });
   const auto place = [&](std::string_view name, const auto& gradient, const auto& extent, bool unit_last) {
     gradient.visit([&](const auto& v) {
       check::tensor(name, v, extent, true, unit_last);
-      check::no_overlap(name, v, "x", in.x);
-      check::no_overlap(name, v, "weight", in.weight);
-      check::no_overlap(name, v, "bias", in.bias);
-      d_out.o.visit([&](const auto& o) { check::no_overlap(name, v, "d_o", o); });
-      const check::footprint mine(v);
-      for (const auto& other : written)
-        require(!check::share_elements(mine, other), errc::overlap, name, ": expected memory apart from the other gradients, got views that share elements");
-      written.push_back(mine);
+      places.write(check::operand(name, v));
     });
   };
   place("d_x", d_in.x, in.x.extent, true);

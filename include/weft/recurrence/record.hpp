@@ -52,50 +52,53 @@ inline constexpr bool records_erased = P::axes.erase != erase::none;
 
 inline namespace WEFT_ISA {
 
-template <class M>
-std::array<index, 6> record_extents(const recurrence_extents& x) {
+inline std::array<index, 6> record_extents(const recurrence_extents& x) {
   return {x.batch, x.time, x.heads, x.value_heads, x.key_dim, x.value_dim};
 }
+
+namespace detail {
+
+// The gradients of the inputs `in`, in their order and without names.
+inline void check_gradients(std::span<const input_operand> in, std::span<check::operand> gradients, const check::operand& d_o, const recurrence_extents& x,
+                            check::gradient_places& places) {
+  check::tensor(d_o, std::array{x.batch, x.time, x.value_heads, x.value_dim}, true, true);
+  places.read(d_o);
+  for (const input_operand& v : in) places.read(v);
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    check::operand& d = gradients[i];
+    if (d.null()) continue;
+    const std::string name = "d_" + std::string(in[i].name);
+    d.name = name;
+    require(!in[i].null() || d.low == d.high, errc::missing, name, ": expected a null view beside an absent input");
+    check::tensor(d, role_extents(in[i].role, x).span(), true, in[i].role.width != width::one);
+    places.write(d);
+  }
+}
+
+}  // namespace detail
 
 // Checks a vjp's arguments against the tape's record.
 template <class M>
 recurrence_extents check_vjp(const M& mixer, const typename M::inputs& in, const recurrence_record<M>& record, const typename M::cotangents& d_out,
                              const typename M::state_gradient& d_state, const typename M::gradients& d_in) {
-  using P = typename M::policy_type;
   const std::span<const index> cu(record.cu_seqlens);
   const auto& e = record.extents;
   const index rows = cu.empty() ? e[0] : static_cast<index>(cu.size()) - 1;
-  recurrence_extents x = check_inputs(mixer, in, rows, {e[3], e[4], e[5]}, cu);
-  require(record_extents<M>(x) == e && x.micro == record.micro, errc::value, "tape: expected one of a scan over ", check::list(record_extents<M>(x)), " with ", x.micro,
+  const auto inputs = detail::input_operands<M>(in);
+  recurrence_extents x = check_inputs(mixer, inputs, rows, {e[3], e[4], e[5]}, cu);
+  require(record_extents(x) == e && x.micro == record.micro, errc::value, "tape: expected one of a scan over ", check::list(record_extents(x)), " with ", x.micro,
           " micro-steps (batch, time, key heads, value heads, key dim, value dim), got ", check::list(e), " with ", record.micro);
-  const std::array matrix{rows, e[3], e[4], e[5]};
-  require(d_state.matrix.extent() == matrix && !d_state.matrix.null(), errc::shape, "d_state: expected ", check::list(matrix), ", got ", check::list(d_state.matrix.extent()));
-  if (M::axes.normalised) {
-    const std::array normaliser{rows, e[3], e[4]};
-    require(d_state.normaliser.extent() == normaliser, errc::shape, "d_state.normaliser: expected ", check::list(normaliser), ", got ",
-            check::list(d_state.normaliser.extent()));
-  }
-  d_out.o.visit([&](const auto& o) {
-    using V = std::remove_cvref_t<decltype(o)>;
-    check::tensor<typename V::element, 4>("d_o", o, {x.batch, x.time, x.value_heads, x.value_dim}, true, true);
-  });
-  std::vector<check::footprint> written{check::footprint(d_state.matrix.view()), check::footprint(d_state.normaliser.view())};
-  for_each_member(d_in, [&](const auto& d, auto i) {
-    using gradient_type = std::remove_cvref_t<decltype(d)>;
-    d.visit([&](const auto& v) {
-      using V = std::remove_cvref_t<decltype(v)>;
-      if (v.null()) return;
-      const std::string name = "d_" + std::string(name_of<P>(i).text);
-      require(!std::get<i>(tie_members(in)).null() || v.size() == 0, errc::missing, name, ": expected a null view beside an absent input");
-      check::tensor<typename V::element, V::rank>(name, v, detail::expected_extents<typename gradient_type::input_type>(x), true, gradient_type::role.width != width::one);
-      for_each_member(in, [&](const auto& u, auto j) { check::no_overlap(name, v, name_of<P>(j).text, u); });
-      d_out.o.visit([&](const auto& o) { check::no_overlap(name, v, "d_o", o); });
-      const check::footprint mine(v);
-      for (const auto& other : written)
-        require(!check::share_elements(mine, other), errc::overlap, name, ": expected memory apart from the other gradients, got views that share elements");
-      written.push_back(mine);
-    });
-  });
+  check::gradient_places places;
+  const auto state_part = [&](const check::operand& d, std::span<const index> expected) {
+    const auto extent = d.extent();
+    require(!d.null() && std::equal(extent.begin(), extent.end(), expected.begin(), expected.end()), errc::shape, d.name, ": expected ", check::list(expected), ", got ", check::list(extent));
+    places.write(d);
+  };
+  state_part(check::operand("d_state", d_state.matrix.view()), std::array{rows, e[3], e[4], e[5]});
+  if (M::axes.normalised) state_part(check::operand("d_state.normaliser", d_state.normaliser.view()), std::array{rows, e[3], e[4]});
+  std::array<check::operand, inputs.size()> gradients;
+  for_each_member(d_in, [&](const auto& d, auto i) { gradients[i] = check::operand({}, static_cast<const typename std::remove_cvref_t<decltype(d)>::base&>(d)); });
+  detail::check_gradients(inputs, gradients, check::operand("d_o", d_out.o.place()), x, places);
   return x;
 }
 

@@ -12,29 +12,19 @@ inline namespace WEFT_ISA {
 namespace detail {
 
 // The extents that the inputs agree on, by the first that has each; no state is at hand.
-template <class P, class T>
-recurrence_extents extents_of_inputs(const inputs_of<P, T>& in, int micro) {
-  recurrence_extents x;
-  x.micro = micro;
-  x.batch = x.time = x.heads = x.value_heads = x.key_dim = x.value_dim = -1;
+inline recurrence_extents extents_of_inputs(std::span<const input_operand> in, int micro) {
+  recurrence_extents x{.batch = -1, .time = -1, .heads = -1, .value_heads = -1, .key_dim = -1, .value_dim = -1, .micro = micro};
   const auto take = [](index& known, index e) { known = known < 0 ? e : known; };
-  for_each_member(in, [&](const auto& v, auto) {
-    constexpr role r = std::remove_cvref_t<decltype(v)>::role;
-    if (v.null()) return;
-    if (r.time) take(x.batch, v.extent[0]);
-    if (r.time && !r.micro) take(x.time, v.extent[1]);
-    take(r.heads == per_head::key ? x.heads : x.value_heads, v.extent[r.time ? 2 : 0]);
-    if (r.width == width::key_dim) take(x.key_dim, v.extent[r.time ? 3 : 1]);
-    if (r.width == width::value_dim) take(x.value_dim, v.extent[r.time ? 3 : 1]);
-  });
+  for (const input_operand& v : in) {
+    const role& r = v.role;
+    if (v.null()) continue;
+    if (r.time) take(x.batch, v.extents[0]);
+    if (r.time && !r.micro) take(x.time, v.extents[1]);
+    take(r.heads == per_head::key ? x.heads : x.value_heads, v.extents[r.time ? 2 : 0]);
+    if (r.width != width::one) take(r.width == width::key_dim ? x.key_dim : x.value_dim, v.extents[r.time ? 3 : 1]);
+  }
   for (index* e : {&x.batch, &x.time, &x.heads, &x.value_heads, &x.key_dim, &x.value_dim}) *e = std::max<index>(*e, 0);
-  require(x.heads > 0 ? x.value_heads % x.heads == 0 : x.value_heads == 0, errc::heads, name_of<P>(0).text, ": expected a head count that divides ",
-          x.value_heads, " value heads, got ", x.heads);
-  for_each_member(in, [&](const auto& v, auto i) {
-    using view_type = std::remove_cvref_t<decltype(v)>;
-    check::tensor<const typename view_type::element, view_type::rank>(name_of<P>(i).text, v, expected_extents<view_type>(x), name_of<P>(i).optional,
-                                                                      view_type::role.width != width::one);
-  });
+  check_agreement(in, x);
   return x;
 }
 
@@ -54,7 +44,7 @@ const limit* limit_of(std::string_view name) {
 template <class P, class T, class S>
 void run_validate(const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in) {
   using R = accumulate_t<T>;
-  const recurrence_extents x = detail::extents_of_inputs<P, T>(in, P::axes.micro_steps ? mixer.micro_steps : 1);
+  const recurrence_extents x = detail::extents_of_inputs(detail::input_operands<recurrence<P, T, S>>(in), P::axes.micro_steps ? mixer.micro_steps : 1);
   for_each_member(in, [&](const auto& v, auto i) {
     using view_type = std::remove_cvref_t<decltype(v)>;
     const std::string_view name = name_of<P>(i).text;

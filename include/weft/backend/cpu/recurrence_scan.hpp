@@ -107,10 +107,10 @@ class scan_engine {
           if (job_.record.every > 0) record_rows(w, b, h, row, count, p);
         }
       }
-    for (index h = h0; h < h1; ++h) move_state<to::state>(w, sequence, h, h - h0, p0, p1);
+    for (index h = h0; h < h1; ++h) move_state<to::result>(w, sequence, h, h - h0, p0, p1);
   }
 
-  enum class to { panels, state, record };
+  enum class to { panels, result, record };
 
   // Copies the columns of panels [p0, p1) of one head from its row of the state to the worker's panels (zeros stand behind the
   // widths), and from there to the state or to a row of the record.
@@ -124,7 +124,7 @@ class scan_engine {
       for (index k = 0; k < x_.key_dim; ++k) {
         const index at = (head * x_.key_dim + k) * x_.value_dim + p * L;
         if constexpr (Where == to::panels) job_.load_state(job_.state, at, columns, panel_state + k * L);
-        else if constexpr (Where == to::state) job_.store_state(job_.state, at, columns, panel_state + k * L);
+        else if constexpr (Where == to::result) job_.store_state(job_.state, at, columns, panel_state + k * L);
         else std::copy_n(panel_state + k * L, std::max<index>(0, columns), job_.record.states.data + at);
       }
     }
@@ -134,7 +134,7 @@ class scan_engine {
         std::fill_n(norm, keys_, R(0));
         std::copy_n(norm_start_ + head * x_.key_dim, x_.key_dim, norm);
       } else if (p0 == 0) {
-        if constexpr (Where == to::state) job_.store_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
+        if constexpr (Where == to::result) job_.store_state(job_.normaliser, head * x_.key_dim, x_.key_dim, norm);
         else std::copy_n(norm, x_.key_dim, job_.record.normalisers.data + head * x_.key_dim);
       }
     }

@@ -147,9 +147,7 @@ void run_record(cpu& executor, const recurrence<P, T, S>& mixer, const typename 
   using R = accumulate_t<T>;
   require(tape.every >= 0, errc::value, "tape.every: expected 0 (keep the start alone) or a number of tokens, got ", tape.every);
   const recurrence_extents x = check_recurrence(mixer, in, state, out, cu);
-  out.o.visit([&](const auto& o) {
-    for_each_member(in, [&](const auto& v, auto i) { check::no_overlap("o", o, name_of<P>(i).text, v); });  // the gradients read it again
-  });
+  for (const auto& v : detail::input_operands<M>(in)) check::no_overlap(check::operand("o", out.o), v);  // the gradients read it again
   auto& record = tape.template fill<recurrence_record<M>>();
   record.extents.fill(-1);  // refused by vjp until it is whole
   record.cu_seqlens.assign(cu.begin(), cu.end());
@@ -165,7 +163,7 @@ void run_record(cpu& executor, const recurrence<P, T, S>& mixer, const typename 
     job.record = views;
   }
   scan_chunks<P::axes>(executor, job);
-  record.extents = record_extents<M>(x);
+  record.extents = record_extents(x);
 }
 
 template <class P, class T, class S>
