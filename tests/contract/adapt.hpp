@@ -39,4 +39,14 @@ inline void negative_rates(problem& p, dice& d, bool raw_step) {
   p.find("z")->null |= whole;
 }
 
+// Keys at least 0.01 away from 0: where relu and elu have their kinks, and a unit key turns sharply.
+inline void keys_off_zero(problem& p, dice&) {
+  for (const char* name : {"q", "k"})
+    for (double& x : p[name])
+      if (std::abs(x) < 0.01) x = x < 0 ? -0.01 : 0.01;
+}
+
+// Keys that score differently: equal ones are chosen by their order, and change places when they move.
+inline void unequal_keys(problem& p, dice& d) { fill_normal(p["k"], d); }
+
 }  // namespace contract

@@ -3,7 +3,7 @@
 #include <weft/weft.hpp>
 
 #include "../failing_allocator.hpp"
-#include "each.hpp"
+#include "gradients.hpp"
 
 namespace contract {
 namespace {
@@ -56,6 +56,73 @@ void survives_failing_allocations(const subject& m, dice& d) {
   }
 }
 
+// Whether a call with a failing n-th allocation ends; the tape and the executor are of this call alone.
+template <class Call>
+bool ends(long n, Call&& call) {
+  watch w(n);
+  try {
+    call();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+// Both verbs, on a tape of its own and on one that served before: where its scan failed it is good for nothing.
+void gradients_survive_failing_allocations(const subject& m, dice& d) {
+  if (!m.has_gradients()) return;
+  sizes size;
+  size.batch = 2, size.time = 20, size.heads = 2, size.key_dim = 5, size.value_dim = 9, size.group = 2;
+  const scene s(m, size, {}, d);
+  size.time = 21;
+  const scene longer(m, size, {}, d);
+  const auto record = [&](weft::cpu& cpu, const scene& of, stage& on, weft::tape& tape) { m.record(cpu, on.a.in, *on.state, on.o, tape, of.p.s.cu); };
+  for (const index every : {0, 16})
+    for (const bool used : {false, true}) {
+      CAPTURE(every, used);
+      bool done = false;
+      for (long n = 0; !done; ++n) {
+        REQUIRE(n < 1000);
+        weft::tape tape{.every = every};
+        weft::cpu cpu;
+        if (used) {
+          stage before(m, longer);
+          record(cpu, longer, before, tape);
+        }
+        stage c(m, s);
+        const auto start = c.state->values();
+        done = ends(n, [&] {
+          weft::cpu own;
+          record(own, s, c, tape);
+        });
+        if (done) break;
+        const bool kept = c.o_memory.unchanged();
+        CHECK(kept);
+        CHECK(same(c.state->values(), start));
+        CHECK_THROWS_AS(m.vjp(cpu, c.a.in, tape, c.d_o, *c.d_state, c.d_in), weft::error);
+      }
+
+      weft::cpu cpu;
+      weft::tape tape{.every = every};
+      stage c(m, s);
+      record(cpu, s, c, tape);
+      const auto start = c.d_state->values();
+      done = false;
+      for (long n = 0; !done; ++n) {
+        REQUIRE(n < 1000);
+        done = ends(n, [&] {
+          weft::cpu own;
+          m.vjp(own, c.a.in, tape, c.d_o, *c.d_state, c.d_in);
+        });
+        CHECK(live == 0);
+        if (done) break;
+        const bool kept = c.gradients_unchanged();
+        CHECK(kept);
+        CHECK(same(c.d_state->values(), start));
+      }
+    }
+}
+
 void warm_calls_allocate_nothing(const subject& m, dice& d) {
   weft::cpu cpu;
   small_call c(m, 1, d);
@@ -70,6 +137,7 @@ void warm_calls_allocate_nothing(const subject& m, dice& d) {
 }  // namespace contract
 
 TEST_CASE("a failing allocation changes nothing") { contract::for_each_subject(1, contract::survives_failing_allocations); }
+TEST_CASE("a failing allocation changes no gradient") { contract::for_each_subject(1, contract::gradients_survive_failing_allocations); }
 TEST_CASE("a warm executor allocates nothing") { contract::for_each_subject(1, contract::warm_calls_allocate_nothing); }
 
 // Extents of several digits: a message prepared for an error that does not come would not fit a short string.

@@ -2,6 +2,7 @@
 #pragma once
 #include <numeric>
 
+#include <weft/layer/short_conv_vjp.hpp>
 #include <weft/weft.hpp>
 
 #include "subject.hpp"
@@ -46,6 +47,14 @@ inline std::pair<std::string_view, bool> split_mark(std::string_view name) {
   return {optional ? name.substr(0, name.size() - 1) : name, optional};
 }
 
+// An output or a gradient at a tensor of either type that it takes.
+template <class Output>
+void aim(Output& to, const tensor& at) {
+  using narrow = decltype(to.narrow_view());
+  if (at.type == element_of<typename narrow::element>()) to = at.as<narrow>();
+  else to = at.as<decltype(to.wide_view())>();
+}
+
 // What the checks need to know of a family of mixers.
 template <class M>
 struct family;
@@ -54,7 +63,7 @@ template <class P, class T, class S>
 struct family<weft::recurrence<P, T, S>> {
   using M = weft::recurrence<P, T, S>;
   static constexpr std::size_t inputs = weft::input_count<P>;
-  static constexpr bool free_state = true, erases = P::axes.erase != weft::erase::none, rounds_state = !std::is_same_v<S, weft::accumulate_t<T>>;
+  static constexpr bool free_state = true, linear_state = true, erases = P::axes.erase != weft::erase::none, rounds_state = !std::is_same_v<S, weft::accumulate_t<T>>;
   static std::vector<axis> output_axes() { return {axis::batch, axis::time, axis::value_head, axis::value_dim}; }
   static input_info info(std::size_t wanted) {
     input_info found;
@@ -125,7 +134,7 @@ template <class T>
 struct family<weft::short_conv<T>> {
   using M = weft::short_conv<T>;
   static constexpr std::size_t inputs = 3;
-  static constexpr bool free_state = true, erases = false;
+  static constexpr bool free_state = true, linear_state = true, erases = false;
   static std::vector<axis> output_axes() { return {axis::batch, axis::time, axis::value_dim}; }
   static input_info info(std::size_t i) {
     const element t = element_of<T>();
@@ -138,13 +147,43 @@ struct family<weft::short_conv<T>> {
   static void size(const M& m, sizes& s, dice&) { s.taps = m.taps; }
   static weft::shape shape(const sizes& s) { return {.batch = s.sequences(), .value_dim = s.value_dim}; }
   static auto wide(const M& m) { return weft::short_conv<double>{m.taps, m.activation}; }
+  static typename M::gradients gradients(const std::vector<tensor>& d_in) {
+    typename M::gradients to;
+    aim(to.x, d_in[0]);
+    aim(to.weight, d_in[1]);
+    aim(to.bias, d_in[2]);
+    return to;
+  }
   static M integral(M m) {
     m.activation = weft::activation::none;
     return m;
   }
 };
 
-// Without Engine only the literal form is compiled: what the others are held against.
+// Gradients of zero, of the extents of a state: its parts that have any come first.
+template <class Gradient, class S>
+Gradient zero_gradient(const S& of) {
+  if constexpr (!std::is_same_v<Gradient, S> && std::constructible_from<Gradient, const S&>) {
+    return Gradient(of);
+  } else {
+    Gradient d;
+    weft::for_each_part(d, of, [](const auto& to, const auto& from) {
+      if (!from.data.null()) to.data = std::remove_cvref_t<decltype(to.data)>(from.data.extent());
+    });
+    return d;
+  }
+}
+
+// The input of values, which most mixers are linear in.
+template <class M>
+std::string_view linear_input(const M& mixer) {
+  if constexpr (requires { mixer.activation; }) return mixer.activation == weft::activation::none ? "x" : "";
+  for (std::size_t i = 0; i < family<M>::inputs; ++i)
+    if (const input_info x = family<M>::info(i); x.has(axis::value_dim) && x.has(axis::time) && x.type == element_of<typename M::storage_type>()) return x.name;
+  return {};
+}
+
+// Without Engine only the literal form and the gradients are compiled: what the others are held against.
 template <class M, bool Engine = true>
 class mixer_subject : public subject {
   using F = family<M>;
@@ -153,7 +192,7 @@ class mixer_subject : public subject {
   using state_type = typename M::state_type;
 
  public:
-  explicit mixer_subject(M m) : mixer(std::move(m)) {}
+  explicit mixer_subject(M m) : mixer(std::move(m)) { linear = linear_input(mixer); }
 
   std::size_t inputs() const override { return F::inputs; }
   input_info info(std::size_t i) const override { return F::info(i); }
@@ -185,26 +224,62 @@ class mixer_subject : public subject {
   std::unique_ptr<subject> integral() const override { return like<Engine>(F::integral(mixer)); }
 
   void run(verb v, weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, std::span<const index> cu) const override {
-    typename M::inputs views;
-    if constexpr (requires { F::views(in); }) views = F::views(in);
-    else weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
+    const auto views = views_of(in);
     auto& state = dynamic_cast<state_of<state_type>&>(s).value;
-    constexpr int rank = static_cast<int>(std::tuple_size_v<decltype(typename M::outputs{}.o.extent)>);
-    typename M::outputs to{};
-    if (out.type == element_of<T>()) to.o = out.as<weft::view<T, rank>>();
-    else to.o = out.as<weft::view<R, rank>>();
+    const auto to = outputs_for(out);
     if (v == verb::literal) return weft::literal(mixer, views, state, to, cu);
     if constexpr (Engine) return v == verb::scan ? weft::scan(on, mixer, views, state, to, cu) : weft::step(on, mixer, views, state, to);
     throw std::logic_error("a reference has no engine");
   }
 
+  bool has_gradients() const override { return differentiable; }
+  bool linear_state() const override {
+    if constexpr (requires { F::linear_state; }) return F::linear_state && !linear.empty();
+    return false;
+  }
+  std::unique_ptr<any_state> state_gradient(const any_state& of) const override {
+    if constexpr (differentiable)
+      return std::make_unique<state_of<weft::state_gradient_t<M>>>(zero_gradient<weft::state_gradient_t<M>>(dynamic_cast<const state_of<state_type>&>(of).value));
+    return subject::state_gradient(of);
+  }
+  void record(weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, weft::tape& tape, std::span<const index> cu) const override {
+    if constexpr (differentiable) weft::scan(on, mixer, views_of(in), dynamic_cast<state_of<state_type>&>(s).value, outputs_for(out), tape, cu);
+  }
+  void vjp(weft::cpu& on, const std::vector<tensor>& in, const weft::tape& tape, const tensor& d_o, any_state& d_state,
+           const std::vector<tensor>& d_in) const override {
+    if constexpr (differentiable) {
+      weft::cotangents_t<M> back{};
+      if (d_o.type == element_of<T>()) back.o = d_o.as<weft::view<const T, rank>>();
+      else back.o = d_o.as<weft::view<const R, rank>>();
+      weft::gradients_t<M> to{};
+      if constexpr (requires { F::gradients(d_in); }) to = F::gradients(d_in);
+      else weft::for_each_member(to, [&](auto& d, auto i) { aim(d, d_in[i]); });
+      weft::vjp(on, mixer, views_of(in), tape, back, dynamic_cast<state_of<weft::state_gradient_t<M>>&>(d_state).value, to);
+    }
+  }
+
   M mixer;
 
  private:
+  static constexpr bool differentiable = requires { typename M::gradients; };
+  static constexpr int rank = static_cast<int>(std::tuple_size_v<decltype(typename M::outputs{}.o.extent)>);
+
+  static typename M::inputs views_of(const std::vector<tensor>& in) {
+    typename M::inputs views;
+    if constexpr (requires { F::views(in); }) views = F::views(in);
+    else weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
+    return views;
+  }
+  static typename M::outputs outputs_for(const tensor& out) {
+    typename M::outputs to{};
+    aim(to.o, out);
+    return to;
+  }
   template <bool WithEngine, class N>
   std::unique_ptr<subject> like(N other) const {
     auto s = std::make_unique<mixer_subject<N, WithEngine>>(std::move(other));
     s->name = name, s->exact = exact, s->contained = contained, s->causal = causal, s->bound = bound, s->adapt = adapt;
+    s->smooth = smooth, s->selects = selects, s->linear = linear;
     return s;
   }
 };

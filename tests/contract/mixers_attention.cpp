@@ -1,4 +1,5 @@
-// Mixers that are no recurrences.
+// Attention and its selectors.
+#include "adapt.hpp"
 #include "mixer_subject.hpp"
 
 namespace contract {
@@ -15,19 +16,13 @@ auto& local_fp16 = add<weft::attention<weft::fp16, window>>("attention window fp
 auto& top_tokens = add<weft::attention<float, weft::top_tokens>>("attention top tokens", {.select = {.topk = 6}});
 auto& top_blocks = add<weft::attention<float, weft::top_blocks>>("attention top blocks", {.select = {.topk = 3, .block_size = 8}});
 auto& few_blocks = add<weft::attention<float, weft::top_blocks>>("attention top blocks of 33", {.select = {.topk = 2, .block_size = 33}});
-const auto& conv4 = add<weft::short_conv<float>>("short_conv of 4");
-const auto& conv1 = add<weft::short_conv<float>>("short_conv of 1", {.taps = 1});
-const auto& conv2 = add<weft::short_conv<float>>("short_conv of 2", {.taps = 2, .activation = weft::activation::silu});
-const auto& conv7 = add<weft::short_conv<float>>("short_conv of 7", {.taps = 7});
-
-const auto& conv4_bf16 = add<weft::short_conv<weft::bf16>>("short_conv of 4 bf16");
-const auto& conv3_fp16 = add<weft::short_conv<weft::fp16>>("short_conv of 3 fp16", {.taps = 3});
 
 const bool set = [] {
   for (subject* m : std::initializer_list<subject*>{&dense, &capped, &local, &wide_window, &both_ways, &dense_bf16, &local_fp16, &top_tokens, &top_blocks,
                                                &few_blocks})
     m->exact = false;  // exponentials
   both_ways.causal = false;
+  for (subject* m : std::initializer_list<subject*>{&top_tokens, &top_blocks, &few_blocks}) m->selects = true, m->smooth = unequal_keys;
   return true;
 }();
 

@@ -1,4 +1,5 @@
 // RAT, Aaren, and mixers made of mixers.
+#include "adapt.hpp"
 #include "hybrid_subject.hpp"
 
 namespace contract {
@@ -17,6 +18,7 @@ auto& gated = add("gated_sum", weft::gated_sum(weft::gla<float>{}, weft::rat<flo
 
 const bool set = [] {
   for (subject* m : std::initializer_list<subject*>{&rat4, &rat16, &rat200, &rat_bf16, &aaren, &aaren_fp16, &both, &gated}) m->exact = false;  // exponentials
+  aaren.smooth = aaren_fp16.smooth = unequal_keys;  // a state holds the maximum
   both.adapt = gated.adapt = fill_parts;
   return true;
 }();

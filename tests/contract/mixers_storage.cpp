@@ -25,6 +25,7 @@ auto& rwkv7_state_bf16 = add<narrow<weft::rwkv7_policy, weft::bf16, weft::bf16>>
 const bool set = [] {
   rwkv7_state_bf16.adapt = removal_keys;
   normalised_state_bf16.exact = false;  // divides
+  normalised_state_bf16.smooth = keys_off_zero;
   dplr_double.adapt = dplr_bf16.adapt = removal_keys;
   // The definition in double is all there is to compare with, and rounds as often.
   gla_double.bound = gated_delta_double.bound = dplr_double.bound = 32;

@@ -7,6 +7,7 @@
 
 #include <weft/core/executor.hpp>
 #include <weft/core/state.hpp>
+#include <weft/core/tape.hpp>
 
 #include "problem.hpp"
 
@@ -45,6 +46,10 @@ class subject {
   double bound = 16;        // of the largest error, in epsilons of the accumulating type times the largest number
   // The policy's own idea of its inputs, after the usual one by names and roles.
   std::function<void(problem&, dice&)> adapt = [](problem&, dice&) {};
+  // Moves the inputs off the points where the mixer has no derivative: kinks of a relu or a clamp, ties of a selection.
+  std::function<void(problem&, dice&)> smooth = [](problem&, dice&) {};
+  bool selects = false;     // reads what scores best: rounding may change what that is
+  std::string linear;       // the input that outputs and state are linear in, if any
 
   virtual std::size_t inputs() const = 0;
   virtual input_info info(std::size_t i) const = 0;
@@ -63,6 +68,15 @@ class subject {
   virtual std::unique_ptr<subject> wide() const = 0;  // the same mixer over double
   virtual std::unique_ptr<subject> integral() const = 0;  // the same with options that keep integers integral
   virtual void run(verb, weft::cpu&, const std::vector<tensor>& in, any_state&, const tensor& out, std::span<const index> cu) const = 0;
+
+  // Of mixers that have gradients: zeros for the state's; the scan that leaves a tape; and the way back. A tensor of `d_in`
+  // without data is not wanted.
+  virtual bool has_gradients() const { return false; }
+  virtual bool linear_state() const { return false; }  // outputs and state are linear in the first part of the state before
+  virtual std::unique_ptr<any_state> state_gradient(const any_state&) const { throw std::logic_error("no gradients"); }
+  virtual void record(weft::cpu&, const std::vector<tensor>&, any_state&, const tensor&, weft::tape&, std::span<const index>) const {}
+  virtual void vjp(weft::cpu&, const std::vector<tensor>& /*in*/, const weft::tape&, const tensor& /*d_o*/, any_state& /*d_state*/,
+                   const std::vector<tensor>& /*d_in*/) const {}
 
   double epsilon() const { return accumulator() == element::f64 ? 0x1p-52 : 0x1p-23; }
   std::vector<index> output_extents(const sizes& s) const {
