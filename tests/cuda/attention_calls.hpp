@@ -9,5 +9,6 @@ namespace contract {
 std::vector<std::string> wrong_attention_lists();
 std::vector<std::string> wrong_attention_sums();
 std::vector<std::string> wrong_attention_graph();
+std::vector<std::string> wrong_attention_16_bits();
 
 }  // namespace contract

@@ -103,7 +103,10 @@ struct attention_job {
 // ends, from the piece numbered `skip` on. Of all keys in order only those numbered [from, to) are listed.
 struct range_list {
   static constexpr int most = 8;
-  key_range at[most];
+  struct piece {
+    index begin, end;
+  };
+  piece at[most];
   int count;
 
   template <class Selector, class Cut>
@@ -119,9 +122,9 @@ struct range_list {
       before += end - begin;
       while (first < last && count < most) {
         const index until = cut(first);
-        const key_range piece{first, until < last ? until : last};
-        if (seen++ >= skip) at[count++] = piece;
-        first = piece.end;
+        const piece next{first, until < last ? until : last};
+        if (seen++ >= skip) at[count++] = next;
+        first = next.end;
       }
     });
   }

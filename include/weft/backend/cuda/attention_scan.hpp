@@ -5,8 +5,10 @@
 
 #include "../../attention/check.hpp"
 #include "attention_append.hpp"
+#include "attention_decode.hpp"
 #include "attention_lists.hpp"
 #include "attention_rows.hpp"
+#include "attention_tensor_launch.hpp"
 #include "copy_rows.hpp"
 #include "sequences.hpp"
 
@@ -52,26 +54,35 @@ attention_job<T, selector_on_device<Selector>> job_of(const attention<T, Selecto
 }
 
 // What the kernels find in the executor's workspace.
+struct call_needs {
+  bool q = false, k = false, v = false;  // copies of inputs: the output overwrites them, or a kernel cannot reach them where they lie
+  bool parts = false;                    // room for results to merge
+  index numbers = 0;                     // of the tensor cores' kernel
+};
+
 template <class T, class Selector>
-void place_in_workspace(cuda& executor, attention_job<T, Selector>& job, const attention_extents& x, const view<const T, 4>& q, const view<const T, 4>& v,
-                        std::span<const index> cu) {
+int* place_in_workspace(cuda& executor, attention_job<T, Selector>& job, const attention_extents& x, const call_needs& needs, std::span<const index> cu) {
   using R = accumulate_t<T>;
+  int* numbers = nullptr;
+  const token_rows<const T> inputs[] = {job.q, job.k, job.v};
   const auto place = [&](arena& room, bool there) {
+    numbers = room.take<int>(needs.numbers);
     if (!cu.empty()) {
       index* const to = room.take<index>(static_cast<index>(cu.size()));
       if (there) upload_offsets(executor, cu, to);
       job.offsets = to;
     }
-    // The output overwrites what other rows, and the cache, still read.
-    const auto keep = [&](bool overwritten, const view<const T, 4>& from, token_rows<const T>& rows) {
-      if (!overwritten) return;
-      T* const to = room.take<T>(from.size());
-      if (there) copy_rows(executor, from, to);
-      rows = {to, view<const T, 4>(to, from.extent).stride};
+    const auto copy = [&](bool wanted, const token_rows<const T>& from, index heads, index dim, token_rows<const T>& rows) {
+      if (!wanted) return;
+      const std::array<index, 4> extents{x.batch, x.time, heads, dim};
+      T* const to = room.take<T>(x.batch * x.time * heads * dim);
+      if (there) copy_rows(executor, view<const T, 4>(from.data, extents, {from.batch, from.time, from.head, 1}), to);
+      rows = {to, view<const T, 4>(to, extents).stride};
     };
-    keep(x.output_is_query, q, job.q);
-    keep(x.output_is_value, v, job.v);
-    if (job.splits > 1) {
+    copy(needs.q, inputs[0], x.query_heads, x.key_dim, job.q);
+    copy(needs.k, inputs[1], x.heads, x.key_dim, job.k);
+    copy(needs.v, inputs[2], x.heads, x.value_dim, job.v);
+    if (needs.parts) {
       const index rows = x.sequences * x.query_heads;
       job.partial = room.take<R>(rows * job.splits * x.value_dim);
       job.sums = room.take<R>(2 * rows * job.splits);
@@ -81,6 +92,7 @@ void place_in_workspace(cuda& executor, attention_job<T, Selector>& job, const a
   place(count, false);
   arena room(executor.workspace(count.used()));
   place(room, true);
+  return numbers;
 }
 
 // Tokens of the longest sequence.
@@ -113,10 +125,26 @@ void run_attention(cuda& executor, const attention<T, Selector>& mixer, const at
     const index most = cache.slots.slots + (cache.slots.ring ? x.time : 0);
     job.splits = static_cast<int>(std::max<index>(1, (most + split_keys - 1) / split_keys));
   }
-  place_in_workspace<T>(executor, job, x, in.q, in.v, cu);
+  const index tokens = longest(x, cu);
+  call_needs needs{.q = x.output_is_query, .v = x.output_is_value, .parts = job.splits > 1};
+  bool tensor = false, decode = false;
+  if constexpr (attention_tensor_types<T, selector_on_device<Selector>>) {
+    tensor = !step && x.query_heads > 0 && tokens > 1 && attention_tensor_takes(executor, job, x);
+    decode = step && x.query_heads > 0 && x.key_dim == x.value_dim && (x.key_dim == 64 || x.key_dim == 128);
+    if (tensor) {
+      needs.q |= !can_map(in.q), needs.k |= !can_map(in.k), needs.v |= !can_map(in.v);
+      needs.numbers = x.sequences * x.query_heads * query_blocks(tokens) + 1;
+    }
+    if (decode) needs.parts = true, needs.q |= !goes_by(4, in.q), needs.k |= !goes_by(16, in.k), needs.v |= !goes_by(16, in.v);
+  }
+  int* const numbers = place_in_workspace(executor, job, x, needs, cu);
   if constexpr (std::same_as<Selector, block_lists>) job.select = {mixer.select, x.time, x.query_heads, cache.length, job.offsets};
   else job.select = mixer.select;
-  if (x.query_heads > 0) run_rows(executor, job, longest(x, cu));
+  if constexpr (attention_tensor_types<T, selector_on_device<Selector>>) {
+    if (tensor) run_attention_tensor(executor, job, x, tokens, numbers);
+    if (decode) run_attention_decode(executor, job);
+  }
+  if (!tensor && !decode && x.query_heads > 0) run_rows(executor, job, tokens);
   append_tokens(executor, job);
   if (state.known.holds(state.length))
     for (index n = 0; n < x.sequences; ++n) state.known.held[static_cast<std::size_t>(n)] += tokens_of(x, cu, n).count();
