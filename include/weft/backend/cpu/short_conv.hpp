@@ -76,6 +76,20 @@ void convolve_tokens(const conv_scratch<R>& s, index taps, index tokens, index c
     else convolve_row(s, n, taps, count, o + n * o_stride, finish);
 }
 
+// One token and four taps, in whole vectors and without scratch memory; before: the three older inputs.
+template <class T, class R, class Out, class Finish>
+void convolve_one(const T* weight, const T* bias, const T* before, index stride, const T* x, index count, Out* o, Finish&& finish) {
+  constexpr index W = simd<R>::width;
+  for (index c = 0; c < count; c += W) {
+    simd<R> w[4];
+    WEFT_UNROLL for (index j = 0; j < 4; ++j) w[j] = load(weight + 4 * c + j * W);
+    split_in_four(w);
+    simd<R> y = bias ? load(bias + c) : simd<R>(R(0));
+    WEFT_UNROLL for (index j = 0; j < 3; ++j) y = fma(w[j], load(before + j * stride + c), y);
+    store(o + c, finish(fma(w[3], load(x + c), y)));
+  }
+}
+
 // x [B, T, D], weight [D, W], bias [D] or null, kept [N, W - 1, D] -> o; `finish` maps a vector of sums to outputs.
 template <class T, class Out, class Finish>
 void convolve(cpu& executor, view<const T, 3> x, view<const T, 2> weight, view<const T, 1> bias, view<T, 3> kept, view<Out, 3> o,
@@ -88,6 +102,14 @@ void convolve(cpu& executor, view<const T, 3> x, view<const T, 2> weight, view<c
     const index row = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)];
     const index time = (cu.empty() ? x.extent[1] : cu[static_cast<std::size_t>(n) + 1]) - begin;
     if (time == 0) return;
+    T* const before = kept.data + n * kept.stride[0] + first;
+    const T* const in = x.data + row * x.stride[0] + begin * x.stride[1] + first;
+    Out* const out = o.data + row * o.stride[0] + begin * o.stride[1] + first;
+    if (time == 1 && taps == 4 && weight.stride[0] == 4 && count % simd<R>::width == 0) {
+      convolve_one<T, R>(weight.data + 4 * first, bias.null() ? nullptr : bias.data + first, before, channels, in, count, out, finish);
+      for (index i = 0; i < 3; ++i) std::copy_n(i < 2 ? before + (i + 1) * channels : in, count, before + i * channels);
+      return;
+    }
     arena memory(executor.scratch(worker));
     const conv_scratch<R> s(memory, taps);
     const index channel = weight.stride[0], whole = (count + simd<R>::width - 1) / simd<R>::width * simd<R>::width;
@@ -99,9 +121,6 @@ void convolve(cpu& executor, view<const T, 3> x, view<const T, 2> weight, view<c
     }
     if (bias.null()) std::fill_n(s.bias, whole, R(0));
     else widen_row(bias.data + first, count, s.bias);
-    T* const before = kept.data + n * kept.stride[0] + first;
-    const T* const in = x.data + row * x.stride[0] + begin * x.stride[1] + first;
-    Out* const out = o.data + row * o.stride[0] + begin * o.stride[1] + first;
     for (index i = 0; i < taps - 1; ++i) widen_row(before + i * channels, count, s.rows + i * conv_stride);
 
     for (index t = 0; t < time; t += conv_tokens) {

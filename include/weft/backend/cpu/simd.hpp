@@ -139,7 +139,29 @@ WEFT_INLINE void exchange(simd<R>* rows, std::integer_sequence<int, I...>) {
   if constexpr (H * 2 < W) exchange<H * 2>(rows, std::make_integer_sequence<int, W>{});
 }
 
+// The four vectors as one row of lanes, its halves by turns: every lane's position is rotated up by one bit.
+template <class R, int... I>
+WEFT_INLINE void interleave_halves(simd<R> (&row)[4], std::integer_sequence<int, I...>) {
+  constexpr int W = sizeof...(I), half = W / 2;
+  using reg = raw<R, W>;
+  const auto both = [](simd<R> x, simd<R> y, simd<R>& low, simd<R>& high) {
+    const auto a = std::bit_cast<reg>(x), b = std::bit_cast<reg>(y);
+    low = std::bit_cast<simd<R>>(reg(__builtin_shufflevector(a, b, (I % 2 ? W + I / 2 : I / 2)...)));
+    high = std::bit_cast<simd<R>>(reg(__builtin_shufflevector(a, b, (half + (I % 2 ? W + I / 2 : I / 2))...)));
+  };
+  const simd<R> a = row[0], b = row[1], c = row[2], d = row[3];
+  both(a, c, row[0], row[1]);
+  both(b, d, row[2], row[3]);
+}
+
 }  // namespace detail
+
+// From [width][4] numbers in four vectors to [4][width].
+template <class R>
+WEFT_INLINE void split_in_four(simd<R> (&row)[4]) {
+  constexpr int W = simd<R>::width;
+  WEFT_UNROLL for (int n = 1; n < W; n *= 2) detail::interleave_halves(row, std::make_integer_sequence<int, W>{});
+}
 
 // to[j][i] = from[i][j] of one square block of vectors.
 template <class R>
