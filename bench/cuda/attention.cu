@@ -1,5 +1,5 @@
 // Attention on a GPU: median times beside the floor max(flops / peak, bytes / bandwidth), with the bandwidth of a copy that the same process
-// measures. bf16, random data.
+// measures. bf16, random data. A decode step is timed as a graph replays it.
 //   cuda_attention_bench [--quick]
 #include <algorithm>
 #include <cstdio>
@@ -109,8 +109,24 @@ void time_step(machine& here, const shape& s, index keys) {
   cache.length = weft::copy(here.gpu, length);
   cache.known.held.clear();
   const double flops = 4.0 * static_cast<double>(s.B * s.HQ * s.D * keys), bytes = 4.0 * static_cast<double>(s.B * s.H * s.D * keys);
-  const double ms = here.median([&] { weft::step(here.gpu, mixer, {.q = q, .k = k, .v = v}, cache, {.o = o}); });
+  const auto step = [&](weft::cuda& on) { weft::step(on, mixer, {.q = q, .k = k, .v = v}, cache, {.o = o}); };
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  weft::check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  weft::cuda own(stream);
+  step(own);
+  weft::check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  step(own);
+  weft::check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+  weft::check_cuda(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  own.synchronize();
+  const double ms = here.median([&] { cudaGraphLaunch(executable, nullptr); });
   print("step", "dense", s, ms, flops, bytes, here);
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  cudaDeviceSynchronize();
+  cudaStreamDestroy(stream);
 }
 
 }  // namespace

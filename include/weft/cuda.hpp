@@ -6,4 +6,7 @@
 #include "backend/cuda/executor.hpp"
 #include "backend/cuda/recurrence_scan.hpp"
 #include "core/verbs.hpp"
+#include "layer/norm_cuda.hpp"
+#include "layer/rotary_cuda.hpp"
+#include "layer/short_conv_cuda.hpp"
 #include "recurrence/all.hpp"

@@ -6,20 +6,9 @@
 //            o = rms(x act(z)) w     gate before norm (Mamba-2)
 #pragma once
 #include "activation.hpp"
+#include "norm_check.hpp"
 
 namespace weft {
-inline namespace v1 {
-
-struct rms_norm_options {
-  double eps = 1e-5;
-  activation gate = activation::silu;  // of z; none: z is not read
-  bool norm_before_gate = true;
-  index group_size = 0;                // channels that share a mean square; 0: all of a row
-  bool unit_offset = false;            // multiply by 1 + weight
-};
-
-}  // namespace v1
-
 inline namespace WEFT_ISA {
 
 namespace detail {
@@ -35,15 +24,8 @@ void rms_norm_gated(cpu& executor, std::type_identity_t<view<const T, 4>> x, std
                     const rms_norm_options& options = {}) {
   using R = accumulate_t<T>;
   const index dim = x.extent[3], size = options.group_size == 0 ? dim : options.group_size;
-  check::tensor("x", x, x.extent, false, true);
-  check::tensor("z", z, x.extent, options.gate == activation::none, true);
-  check::tensor<const T, 1>("weight", weight, {dim}, true, true);
-  require(size > 0 ? dim % size == 0 : dim == 0, errc::value, "group_size: expected a divisor of ", dim, " channels, got ", options.group_size);
+  detail::check_rms_norm<T>(x, z, weight, out, options);
   out.visit([&](const auto& o) {
-    check::tensor("o", o, x.extent, false, true);
-    const auto same = [&](const auto& v) { return static_cast<const void*>(v.data) == o.data && v.stride == o.stride && !(out.wide && sizeof(T) < sizeof(R)); };
-    if (!same(x)) check::no_overlap("o", o, "x", x);
-    if (!same(z)) check::no_overlap("o", o, "z", z);
     with_activation(options.gate, [&](auto gate) {
       constexpr bool gated = gate() != activation::none;
       for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
@@ -88,10 +70,8 @@ template <storage T>
 void l2_norm(cpu& executor, std::type_identity_t<view<const T, 4>> x, const std::type_identity_t<output<T, 4>>& out, double eps = 1e-6) {
   using R = accumulate_t<T>;
   const index dim = x.extent[3];
-  check::tensor("x", x, x.extent, false, true);
+  detail::check_l2_norm<T>(x, out);
   out.visit([&](const auto& o) {
-    check::tensor("o", o, x.extent, false, true);
-    if (static_cast<const void*>(x.data) != o.data || x.stride != o.stride) check::no_overlap("o", o, "x", x);
     for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
       const T* const px = &x(b, t, h, 0);
       simd<R> sum(R(0));

@@ -7,34 +7,30 @@ namespace weft {
 inline namespace WEFT_ISA {
 namespace device {
 
-// Rows of 16-byte units where `units` of them make a row, else of numbers.
-template <class T>
-__device__ void copy_row(const T* from, T* to, int dim, int part, int parts, bool by_units) {
-  if (by_units) {
-    const int units = dim * static_cast<int>(sizeof(T)) / 16;
-    for (int i = part; i < units; i += parts) reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
-  } else {
-    for (int i = part; i < dim; i += parts) to[i] = from[i];
-  }
-}
+struct unit_16 {
+  alignas(16) unsigned char bytes[16];
+};
 
-// A warp a row. With one block a sequence the lengths grow here too. What later queries cannot read is not written.
-template <class T, class Selector>
-__global__ void attention_append(const __grid_constant__ attention_job<T, Selector> job, int blocks, bool key_units, bool value_units) {
-  constexpr index tokens = 32;
+// A thread a unit of a row: 16 bytes of keys and of values, or a number. What later queries cannot read is not written.
+// With one block a sequence the lengths grow here too.
+template <class Unit, class T, class Selector>
+__global__ void attention_append(const __grid_constant__ attention_job<T, Selector> job, int blocks, int tokens) {
+  constexpr int size = sizeof(Unit) / sizeof(T);
   const index n = blockIdx.x / blocks, first = blockIdx.x % blocks * tokens;
   const call_sequence s = job.sequence(n);
   const auto& slots = job.cache.slots;
-  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32), warps = static_cast<int>(blockDim.x / 32);
+  const int here = static_cast<int>(::max(index{0}, ::min(index{tokens}, s.count - first))), units = ::max(job.key_dim, job.value_dim) / size;
+  const index oldest = s.keys() - slots.around();
   if (s.fits)
-    for (index row = first * job.heads + warp; row < min(first + tokens, s.count) * job.heads; row += warps) {
-      const int h = static_cast<int>(row % job.heads);
-      const index p = s.held + row / job.heads;
-      if (p >= slots.kept && p < s.keys() - slots.around()) continue;
+    for (int i = static_cast<int>(threadIdx.x); i < here * job.heads * units; i += static_cast<int>(blockDim.x)) {
+      const int row = i / units, unit = i % units * size, h = row % job.heads;
+      const index t = first + row / job.heads, p = s.held + t;
+      if (p >= slots.kept && p < oldest) continue;
       const index to = job.cache.row(n, job.heads, h, p);
       if (to < 0) continue;
-      copy_row(job.key(s, h, p), job.cache.keys + to * job.key_dim, job.key_dim, lane, 32, key_units);
-      copy_row(job.value(s, h, p), job.cache.values + to * job.value_dim, job.value_dim, lane, 32, value_units);
+      const auto at = [](auto* x) { return reinterpret_cast<std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(x)>>, const Unit, Unit>*>(x); };
+      if (unit < job.key_dim) *at(job.cache.keys + to * job.key_dim + unit) = *at(job.k.at(s.batch, s.begin + t, h) + unit);
+      if (unit < job.value_dim) *at(job.cache.values + to * job.value_dim + unit) = *at(job.v.at(s.batch, s.begin + t, h) + unit);
     }
   if (blocks > 1) return;
   __syncthreads();
@@ -49,19 +45,20 @@ __global__ void attention_lengths(const __grid_constant__ attention_job<T, Selec
   if (s.fits) job.cache.length[n] += s.count;
 }
 
+// Whether rows go by so many bytes.
 template <class T>
-bool has_units(const T* data, index dim, const index* strides) {
-  const auto whole = [](index bytes) { return bytes % 16 == 0; };
-  const index size = sizeof(T);
-  return whole(static_cast<index>(reinterpret_cast<std::uintptr_t>(data))) && whole(dim * size) && whole(strides[0] * size) && whole(strides[1] * size) && whole(strides[2] * size);
+bool goes_by(index bytes, const token_rows<const T>& rows, index dim) {
+  const auto whole = [&](index x) { return x * static_cast<index>(sizeof(T)) % bytes == 0; };
+  return reinterpret_cast<std::uintptr_t>(rows.data) % static_cast<std::uintptr_t>(bytes) == 0 && whole(dim) && whole(rows.batch) && whole(rows.time) && whole(rows.head);
 }
 
 template <class T, class Selector>
 void append_tokens(cuda& executor, const attention_job<T, Selector>& job) {
-  const index strides_k[] = {job.k.batch, job.k.time, job.k.head}, strides_v[] = {job.v.batch, job.v.time, job.v.head};
-  const index blocks = std::max<index>(1, (job.time + 31) / 32);
-  launch("attention_append", attention_append<T, Selector>, job.sequences * blocks, 256, 0, executor.stream(), job, static_cast<int>(blocks),
-         has_units(job.k.data, job.key_dim, strides_k), has_units(job.v.data, job.value_dim, strides_v));
+  const int tokens = job.time <= 32 ? 32 : 8;
+  const index blocks = std::max<index>(1, (job.time + tokens - 1) / tokens);
+  const auto start = [&](auto kernel) { launch("attention_append", kernel, job.sequences * blocks, 256, 0, executor.stream(), job, static_cast<int>(blocks), tokens); };
+  if (goes_by(16, job.k, job.key_dim) && goes_by(16, job.v, job.value_dim)) start(attention_append<unit_16, T, Selector>);
+  else start(attention_append<T, T, Selector>);
   if (blocks > 1) launch("attention_lengths", attention_lengths<T, Selector>, (job.sequences + 127) / 128, 128, 0, executor.stream(), job);
 }
 

@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(decode_ring<D>::threads) attention_decode(cons
   const int first = static_cast<int>(i % tiles) * ring::rows;
   i /= tiles;
   const int key_head = static_cast<int>(i % job.heads), head = key_head * job.group() + first;
-  const int rows = min(ring::rows, job.group() - first), warp = static_cast<int>(threadIdx.x / 32);
+  const int rows = ::min(ring::rows, job.group() - first), warp = static_cast<int>(threadIdx.x / 32);
   const call_sequence seq = job.sequence(i / job.heads);
   unsigned char* const memory = tensor_memory + (1024 - ptx::shared_address(tensor_memory) % 1024) % 1024 + warp * ring::of_warp;
   const query_span all{seq.n, key_head, seq.held, seq.held + 1, seq.keys(), head, 1};
@@ -190,13 +190,6 @@ __global__ void __launch_bounds__(decode_ring<D>::threads) attention_decode(cons
     job.partial[(row0 + r * job.splits) * D + at % D] = x;
     if (at % D == 0) job.sums[2 * (row0 + r * job.splits)] = top * 0.6931471805599453f, job.sums[2 * (row0 + r * job.splits) + 1] = seq.fits ? sum : NAN;
   }
-}
-
-// Whether rows go by so many bytes.
-template <class T>
-bool goes_by(index bytes, const view<const T, 4>& v) {
-  const auto whole = [&](index x) { return x * static_cast<index>(sizeof(T)) % bytes == 0; };
-  return reinterpret_cast<std::uintptr_t>(v.data) % static_cast<std::uintptr_t>(bytes) == 0 && whole(v.stride[0]) && whole(v.stride[1]) && whole(v.stride[2]);
 }
 
 // Rows of the job's k and v go by 16 bytes, those of q by 4.

@@ -32,7 +32,7 @@ struct attention_tile {
 
 template <class R>
 __device__ R max_of_warp(R x) {
-  for (int d = 16; d > 0; d /= 2) x = max(x, __shfl_xor_sync(0xffffffffu, x, d));
+  for (int d = 16; d > 0; d /= 2) x = ::max(x, __shfl_xor_sync(0xffffffffu, x, d));
   return x;
 }
 template <class R>
@@ -209,7 +209,7 @@ __global__ void attention_merge(const __grid_constant__ attention_job<T, Selecto
   const call_sequence seq = job.sequence(n);
   const R* const sums = job.sums + 2 * row * job.splits;
   R m = job.sink ? job.sink[head * job.sink_stride] : R(-INFINITY), l = 0;
-  for (int s = 0; s < job.splits; ++s) m = max(m, sums[2 * s]);
+  for (int s = 0; s < job.splits; ++s) m = ::max(m, sums[2 * s]);
   const R safe = m == R(-INFINITY) ? R(0) : m;
   if (job.sink) l = exp(job.sink[head * job.sink_stride] - safe);
   for (int s = 0; s < job.splits; ++s) l += exp(sums[2 * s] - safe) * sums[2 * s + 1];

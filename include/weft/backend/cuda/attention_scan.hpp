@@ -135,7 +135,7 @@ void run_attention(cuda& executor, const attention<T, Selector>& mixer, const at
       needs.q |= !can_map(in.q), needs.k |= !can_map(in.k), needs.v |= !can_map(in.v);
       needs.numbers = x.sequences * x.query_heads * query_blocks(tokens) + 1;
     }
-    if (decode) needs.parts = true, needs.q |= !goes_by(4, in.q), needs.k |= !goes_by(16, in.k), needs.v |= !goes_by(16, in.v);
+    if (decode) needs.parts = true, needs.q |= !goes_by(4, job.q, x.key_dim), needs.k |= !goes_by(16, job.k, x.key_dim), needs.v |= !goes_by(16, job.v, x.value_dim);
   }
   int* const numbers = place_in_workspace(executor, job, x, needs, cu);
   if constexpr (std::same_as<Selector, block_lists>) job.select = {mixer.select, x.time, x.query_heads, cache.length, job.offsets};

@@ -21,8 +21,9 @@ struct query_block {
   int head;
 
   template <class Job>
-  __device__ query_block(const Job& job, index number, index blocks_a_head)
-      : n(number / blocks_a_head / job.query_heads), first((blocks_a_head - 1 - number % blocks_a_head) * rows), head(static_cast<int>(number / blocks_a_head % job.query_heads)) {}
+  static __device__ query_block of(const Job& job, index number, index blocks_a_head) {
+    return {number / blocks_a_head / job.query_heads, (blocks_a_head - 1 - number % blocks_a_head) * rows, static_cast<int>(number / blocks_a_head % job.query_heads)};
+  }
 };
 
 // How pieces are handed out, and which of them are to be computed again; zeros before the launch.
@@ -31,16 +32,17 @@ struct attention_work {
   int* next = nullptr;
   int* again = nullptr;  // [count]
   bool pairs = true;     // the output's numbers go two by two
+  bool maps_o = false;   // and the copy engine reaches it
 };
 
 struct attention_maps {
-  CUtensorMap q, k, v, cached_k, cached_v;
+  CUtensorMap q, k, v, cached_k, cached_v, o;
 };
 
 template <int D>
 struct attention_stages {
   static constexpr int keys = 128, count = D == 64 ? 4 : 2, panel = keys * 128, tile = keys * D * 2, panels = D / 64;
-  static constexpr int bytes = (1 + 2 * count) * tile + 1024;
+  static constexpr int bytes = (2 + 2 * count) * tile + 1024;  // queries, keys, values, results
   static constexpr int threads = 3 * 128;  // the loader has four warps, of which one works: registers are shared by fours
 
   // Of a piece, or of a part of one that has many ranges of keys.
@@ -48,6 +50,8 @@ struct attention_stages {
     range_list list;
     index number;  // of the piece; below 0: no more
     bool first, last;
+    query_block block;
+    call_sequence sequence;
   };
   struct shared {
     std::uint64_t q, q_free, k[count], v[count], k_free[count], v_free[count], entry_full[2], entry_free[2];
@@ -63,6 +67,7 @@ struct attention_stages {
   };
   static __device__ word k_tile(word base, int s) { return base + static_cast<word>((1 + s) * tile); }
   static __device__ word v_tile(word base, int s) { return base + static_cast<word>((1 + count + s) * tile); }
+  static __device__ word o_tile(word base) { return base + static_cast<word>((1 + 2 * count) * tile); }
 };
 
 // Walks the tiles of a list.
@@ -112,7 +117,7 @@ class key_loader {
 
  private:
   __device__ void load_piece(index number) {
-    const query_block block(job_, number, work_.blocks_a_head);
+    const query_block block = query_block::of(job_, number, work_.blocks_a_head);
     const call_sequence seq = job_.sequence(block.n);
     if (block.first >= seq.count) return;
     const index rows = seq.count - block.first < query_block::rows ? seq.count - block.first : query_block::rows;
@@ -128,6 +133,7 @@ class key_loader {
       auto& entry = next_entry();
       entry.list.collect(job_.select, all, limit, skip, 0, every_key, cut);
       entry.number = number, entry.first = skip == 0, entry.last = entry.list.count < range_list::most;
+      entry.block = block, entry.sequence = seq;
       const bool last = entry.last;
       publish();
       if (skip == 0) load_queries(block, seq);
@@ -180,8 +186,8 @@ class query_warps {
   static constexpr float log2e = 1.4426950408889634f;
 
  public:
-  __device__ query_warps(const attention_job<T, Selector>& job, const attention_work& work, word base, typename stages::shared& s)
-      : job_(job), work_(work), base_(base), s_(s), lane_(ptx::lane()), group_(static_cast<int>(threadIdx.x / 128)),
+  __device__ query_warps(const attention_job<T, Selector>& job, const attention_maps& maps, const attention_work& work, word base, typename stages::shared& s)
+      : job_(job), maps_(maps), work_(work), base_(base), s_(s), lane_(ptx::lane()), group_(static_cast<int>(threadIdx.x / 128)),
         row_(static_cast<int>(threadIdx.x / 32) * 16 + lane_ / 4), plain_(job.softcap == 0 && job.scale > 0), factor_(plain_ ? job.scale * log2e : log2e) {}
 
   __device__ void run() {
@@ -189,9 +195,9 @@ class query_warps {
     for (word q_phase = 0;; at.next()) {
       ptx::wait(ptx::shared_address(s_.entry_full + at.stage), at.phase);
       const auto& entry = s_.entries[at.stage];
-      if (entry.number < 0) return;
-      const query_block block(job_, entry.number, work_.blocks_a_head);
-      const call_sequence seq = job_.sequence(block.n);
+      if (entry.number < 0) break;
+      const query_block block = entry.block;
+      const call_sequence seq = entry.sequence;
       if (entry.first) {
         for (float& x : o_) x = 0;
         m_[0] = m_[1] = -INFINITY;
@@ -206,6 +212,7 @@ class query_warps {
       free(s_.entry_free[at.stage]);
       if (last && __any_sync(0xffffffffu, finish(block, seq)) && lane_ == 0) work_.again[number] = 1;
     }
+    if (threadIdx.x % 128 == 0) ptx::stores_read();  // shared memory stays until then
   }
 
  private:
@@ -245,9 +252,10 @@ class query_warps {
     free(s_.v_free[values.stage]);
   }
 
-  // Writes the rows; whether one has a NaN.
+  // Writes the rows; whether one has a NaN. By the copy engine where all 64 are there: it knows the ends of tensors, not of sequences.
   __device__ bool finish(const query_block& block, const call_sequence& seq) {
     bool none = false;
+    float by[2];
     for (int r = 0; r < 2; ++r) {
       float l = l_[r], left = 1, m = m_[r];
       l += __shfl_xor_sync(0xffffffffu, l, 1);
@@ -257,21 +265,47 @@ class query_warps {
         left = w.left, l = l * w.left + w.right, m = w.m * log2e;
       }
       const index token = block.first + row_ + 8 * r;
-      if (token >= seq.count) continue;
       if (!seq.fits) l = NAN;
-      const float by = l == 0 ? 0.f : left / l;
-      if (lane_ % 4 == 0) job_.store_sum(seq.batch, seq.begin + token, block.head, m / log2e, l);
-      const index at = seq.batch * job_.o_stride[0] + (seq.begin + token) * job_.o_stride[1] + block.head * job_.o_stride[2] + lane_ % 4 * 2;
+      by[r] = l == 0 ? 0.f : left / l;
+      if (lane_ % 4 == 0 && token < seq.count) job_.store_sum(seq.batch, seq.begin + token, block.head, m / log2e, l);
+    }
 #pragma unroll
-      for (int b = 0; b < D / 8; ++b) {
-        const float x = o_[4 * b + 2 * r] * by, y = o_[4 * b + 2 * r + 1] * by;
-        none |= !(x == x) || !(y == y);
-        put(at + 8 * b, x, y);
-      }
+    for (int i = 0; i < D / 2; ++i) {
+      o_[i] *= by[i / 2 % 2];
+      none |= !(o_[i] == o_[i]) && block.first + row_ + 8 * (i / 2 % 2) < seq.count;
+    }
+    if (work_.maps_o && seq.count - block.first >= 64 * (group_ + 1)) {
+      store_tile(block, seq);
+      return none;
+    }
+#pragma unroll
+    for (int i = 0; i < D / 2; i += 2) {
+      const index token = block.first + row_ + 8 * (i / 2 % 2);
+      if (token < seq.count)
+        put(seq.batch * job_.o_stride[0] + (seq.begin + token) * job_.o_stride[1] + block.head * job_.o_stride[2] + i / 4 * 8 + lane_ % 4 * 2, o_[i], o_[i + 1]);
     }
     return none;
   }
 
+  // Through shared memory, each panel by one thread of the group; it goes on before they have arrived.
+  __device__ __forceinline__ void store_tile(const query_block& block, const call_sequence& seq) {
+    const word to = stages::o_tile(base_) + static_cast<word>(group_ * 64 * 128);
+    const swizzled_tile tile{to, stages::keys, lane_parts::swizzled(lane_)};
+    const bool asks = threadIdx.x % 128 == 0;
+    if (asks) ptx::stores_read();
+    ptx::sync_threads(1 + group_, 128);
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+      const float(&x)[D / 2] = o_;
+      store_left(tile, static_cast<int>(threadIdx.x / 32 % 4) * 16, 16 * i,
+                 fragment{{ptx::pack<T>(x[8 * i], x[8 * i + 1]), ptx::pack<T>(x[8 * i + 2], x[8 * i + 3]), ptx::pack<T>(x[8 * i + 4], x[8 * i + 5]), ptx::pack<T>(x[8 * i + 6], x[8 * i + 7])}});
+    }
+    ptx::publish_to_copies();
+    ptx::sync_threads(1 + group_, 128);
+    if (asks)
+      for (int p = 0; p < stages::panels; ++p)
+        ptx::tensor_store(&maps_.o, to + static_cast<word>(p * stages::panel), p * 64, block.head, static_cast<int>(seq.begin + block.first + group_ * 64), static_cast<int>(seq.batch));
+  }
   __device__ __forceinline__ void put(index at, float x, float y) const {
     if (job_.wide) {
       float* const to = static_cast<float*>(job_.o) + at;
@@ -386,6 +420,7 @@ class query_warps {
   static __device__ word below(int n) { return n <= 0 ? 0u : n >= 32 ? ~0u : (1u << n) - 1; }
 
   const attention_job<T, Selector>& job_;
+  const attention_maps& maps_;
   const attention_work& work_;
   const word base_;
   typename stages::shared& s_;
@@ -411,7 +446,7 @@ __global__ void __launch_bounds__(attention_stages<D>::threads, 1)
     if (threadIdx.x == 256) key_loader<T, Selector, D>(job, maps, work, base, s).run();
   } else {
     ptx::take_registers<232>();
-    query_warps<T, Selector, D>(job, work, base, s).run();
+    query_warps<T, Selector, D>(job, maps, work, base, s).run();
   }
 #endif
 }
@@ -421,11 +456,15 @@ template <class T, class Selector>
 __global__ void __launch_bounds__(attention_tile<T>::threads)
     attention_again(const __grid_constant__ attention_job<T, Selector> job, const __grid_constant__ attention_work work) {
   __shared__ attention_tile<T> s;
-  for (index number = blockIdx.x; number < work.count; number += gridDim.x) {
-    if (!work.again[number]) continue;
-    const query_block q(job, number, work.blocks_a_head);
-    for (int i = 0; i < query_block::rows; i += attention_tile<T>::rows)
-      row_attention<T, Selector>(job, s, {.n = q.n, .key_head = q.head / job.group(), .head = q.head, .first = q.first + i}).run();
+  const auto told = [&](index number) { return number < work.count && work.again[number] != 0; };
+  for (index base = blockIdx.x; base < work.count; base += static_cast<index>(gridDim.x) * blockDim.x) {
+    if (!__syncthreads_or(told(base + static_cast<index>(threadIdx.x) * gridDim.x))) continue;
+    for (index i = 0, number = base; i < blockDim.x; ++i, number += gridDim.x) {
+      if (!told(number)) continue;
+      const query_block q = query_block::of(job, number, work.blocks_a_head);
+      for (int row = 0; row < query_block::rows; row += attention_tile<T>::rows)
+        row_attention<T, Selector>(job, s, {.n = q.n, .key_head = q.head / job.group(), .head = q.head, .first = q.first + row}).run();
+    }
   }
 }
 

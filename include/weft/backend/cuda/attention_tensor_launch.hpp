@@ -43,8 +43,10 @@ inline index query_blocks(index tokens) { return (tokens + query_block::rows - 1
 template <class T, class Selector>
 void run_attention_tensor(cuda& executor, const attention_job<T, Selector>& job, const attention_extents& x, index tokens, int* numbers) {
   const index a_head = query_blocks(tokens);
+  const view<T, 4> o(static_cast<T*>(job.o), {x.batch, x.time, x.query_heads, x.value_dim}, job.o_stride);
+  const bool maps_o = !job.wide && can_map(o);
   const bool pairs = reinterpret_cast<std::uintptr_t>(job.o) % 8 == 0 && job.o_stride[0] % 2 == 0 && job.o_stride[1] % 2 == 0 && job.o_stride[2] % 2 == 0;
-  const attention_work work{a_head, x.sequences * x.query_heads * a_head, numbers, numbers + 1, pairs};
+  const attention_work work{a_head, x.sequences * x.query_heads * a_head, numbers, numbers + 1, pairs, maps_o};
   check_cuda(cudaMemsetAsync(numbers, 0, static_cast<std::size_t>(work.count + 1) * sizeof(int), executor.stream()), "cudaMemsetAsync");
   const index blocks = std::min<index>(work.count, executor.multiprocessors());
   const auto as_view = [&](const token_rows<const T>& r, index heads) {
@@ -53,7 +55,8 @@ void run_attention_tensor(cuda& executor, const attention_job<T, Selector>& job,
   const view<const T, 4> k = as_view(job.k, x.heads), v = as_view(job.v, x.heads);
   const auto map = [](const char* name, const view<const T, 4>& rows) { return map_rows(name, rows, query_block::rows); };
   const attention_maps maps{map("q", as_view(job.q, x.query_heads)), map("k", k), map("v", v), map("state.keys", cached_view<T>(job.cache.keys, x, x.key_dim, k)),
-                            map("state.values", cached_view<T>(job.cache.values, x, x.value_dim, v))};
+                            map("state.values", cached_view<T>(job.cache.values, x, x.value_dim, v)),
+                            maps_o ? map_rows("o", o, 64) : CUtensorMap{}};
   const auto start = [&](auto kernel, auto stages) {
     launch("attention_tensor", kernel, blocks, stages.threads, static_cast<std::size_t>(stages.bytes), executor.stream(), job, maps, work);
   };
