@@ -92,23 +92,19 @@ struct pair_family {
   static weft::shape shape(const sizes& s) {
     return {.batch = s.sequences(), .heads = s.heads, .key_dim = s.key_dim, .value_dim = s.value_dim, .capacity = s.capacity};
   }
-  template <class In>
-  static void fill(In& part, const std::vector<tensor>& in, std::size_t first) {
-    weft::for_each_member(part, [&](auto& x, auto i) { x = in[first + i].template as<std::remove_cvref_t<decltype(x)>>(); });
-  }
-  static typename S::inputs views(const std::vector<tensor>& in) {
-    typename S::inputs all;
-    const auto fill_both = [&](auto& parts) {
-      fill(std::get<0>(parts), in, 0);
-      fill(std::get<1>(parts), in, FA::inputs);
-    };
+  // Of inputs or gradients.
+  template <class Both>
+  static void aim(Both& all, const std::vector<tensor>& at) {
     if constexpr (S::gated) {
-      fill_both(all.parts);
-      all.weights = in.back().template as<decltype(all.weights)>();
+      aim_parts(all.parts, at);
+      contract::aim(all.weights, at.back());
     } else {
-      fill_both(all);
+      aim_parts(all, at);
     }
-    return all;
+  }
+  static void aim_parts(auto& parts, const std::vector<tensor>& at) {
+    aim_all(std::get<0>(parts), at);
+    aim_all(std::get<1>(parts), at, FA::inputs);
   }
   static auto wide(const S& m) {
     auto a = FA::wide(std::get<0>(m.mixers));
@@ -122,6 +118,17 @@ template <class A, class B>
 struct family<weft::mixer_sum<A, B>> : pair_family<weft::mixer_sum<A, B>, A, B> {};
 template <class A, class B>
 struct family<weft::gated_mixer_sum<A, B>> : pair_family<weft::gated_mixer_sum<A, B>, A, B> {};
+
+// Two of one kind read the same tensors.
+template <class A>
+struct family<weft::mixer_sum<A, A>> : family<A> {
+  using M = weft::mixer_sum<A, A>;
+  using FA = family<A>;
+  static index grid(const M&, const sizes&) { return 0; }
+  static void size(const M& m, sizes& s, dice& d) { FA::size(std::get<0>(m.mixers), s, d); }
+  static auto wide(const M& m) { return weft::sum(FA::wide(std::get<0>(m.mixers)), FA::wide(std::get<1>(m.mixers))); }
+  static M integral(M m) { return m; }
+};
 
 // Names in a sum carry their part's number; the usual numbers go by the bare name.
 inline void fill_parts(problem& p, dice& d) {

@@ -47,12 +47,21 @@ inline std::pair<std::string_view, bool> split_mark(std::string_view name) {
   return {optional ? name.substr(0, name.size() - 1) : name, optional};
 }
 
-// An output or a gradient at a tensor of either type that it takes.
-template <class Output>
-void aim(Output& to, const tensor& at) {
-  using narrow = decltype(to.narrow_view());
-  if (at.type == element_of<typename narrow::element>()) to = at.as<narrow>();
-  else to = at.as<decltype(to.wide_view())>();
+// A view, or an output or a gradient of either type that it takes, at a tensor.
+template <class To>
+void aim(To& to, const tensor& at) {
+  if constexpr (requires { to.narrow_view(); }) {
+    using narrow = decltype(to.narrow_view());
+    if (at.type == element_of<typename narrow::element>()) to = at.as<narrow>();
+    else to = at.as<decltype(to.wide_view())>();
+  } else {
+    to = at.as<To>();
+  }
+}
+// The members of a struct of inputs or gradients at the tensors from `first` on.
+template <class Members>
+void aim_all(Members& members, const std::vector<tensor>& at, std::size_t first = 0) {
+  weft::for_each_member(members, [&](auto& x, auto i) { aim(x, at[first + i]); });
 }
 
 // What the checks need to know of a family of mixers.
@@ -147,32 +156,11 @@ struct family<weft::short_conv<T>> {
   static void size(const M& m, sizes& s, dice&) { s.taps = m.taps; }
   static weft::shape shape(const sizes& s) { return {.batch = s.sequences(), .value_dim = s.value_dim}; }
   static auto wide(const M& m) { return weft::short_conv<double>{m.taps, m.activation}; }
-  static typename M::gradients gradients(const std::vector<tensor>& d_in) {
-    typename M::gradients to;
-    aim(to.x, d_in[0]);
-    aim(to.weight, d_in[1]);
-    aim(to.bias, d_in[2]);
-    return to;
-  }
   static M integral(M m) {
     m.activation = weft::activation::none;
     return m;
   }
 };
-
-// Gradients of zero, of the extents of a state: its parts that have any come first.
-template <class Gradient, class S>
-Gradient zero_gradient(const S& of) {
-  if constexpr (!std::is_same_v<Gradient, S> && std::constructible_from<Gradient, const S&>) {
-    return Gradient(of);
-  } else {
-    Gradient d;
-    weft::for_each_part(d, of, [](const auto& to, const auto& from) {
-      if (!from.data.null()) to.data = std::remove_cvref_t<decltype(to.data)>(from.data.extent());
-    });
-    return d;
-  }
-}
 
 // The input of values, which most mixers are linear in.
 template <class M>
@@ -239,7 +227,7 @@ class mixer_subject : public subject {
   }
   std::unique_ptr<any_state> state_gradient(const any_state& of) const override {
     if constexpr (differentiable)
-      return std::make_unique<state_of<weft::state_gradient_t<M>>>(zero_gradient<weft::state_gradient_t<M>>(dynamic_cast<const state_of<state_type>&>(of).value));
+      return std::make_unique<state_of<weft::state_gradient_t<M>>>(weft::zero_state_gradient(mixer, dynamic_cast<const state_of<state_type>&>(of).value));
     return subject::state_gradient(of);
   }
   void record(weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, weft::tape& tape, std::span<const index> cu) const override {
@@ -252,8 +240,8 @@ class mixer_subject : public subject {
       if (d_o.type == element_of<T>()) back.o = d_o.as<weft::view<const T, rank>>();
       else back.o = d_o.as<weft::view<const R, rank>>();
       weft::gradients_t<M> to{};
-      if constexpr (requires { F::gradients(d_in); }) to = F::gradients(d_in);
-      else weft::for_each_member(to, [&](auto& d, auto i) { aim(d, d_in[i]); });
+      if constexpr (requires { F::aim(to, d_in); }) F::aim(to, d_in);
+      else aim_all(to, d_in);
       weft::vjp(on, mixer, views_of(in), tape, back, dynamic_cast<state_of<weft::state_gradient_t<M>>&>(d_state).value, to);
     }
   }
@@ -266,8 +254,8 @@ class mixer_subject : public subject {
 
   static typename M::inputs views_of(const std::vector<tensor>& in) {
     typename M::inputs views;
-    if constexpr (requires { F::views(in); }) views = F::views(in);
-    else weft::for_each_member(views, [&](auto& x, auto i) { x = in[i].template as<std::remove_cvref_t<decltype(x)>>(); });
+    if constexpr (requires { F::aim(views, in); }) F::aim(views, in);
+    else aim_all(views, in);
     return views;
   }
   static typename M::outputs outputs_for(const tensor& out) {

@@ -193,4 +193,64 @@ TEST_CASE("a gradient that cannot be is refused, and nothing is written") {
   CHECK(dot(dv, dv) == 0);
 }
 
+TEST_CASE("gradients of a gated sum: of what its parts share, and of their weights") {
+  using local = weft::attention<double, weft::window>;
+  const index time = 12;
+  auto q = random<double>({2, time, 4, 5}, 1), k = random<double>({2, time, 2, 5}, 2), v = random<double>({2, time, 2, 6}, 3), weights = random<double>({2, time, 4, 3}, 4);
+  const auto w = random<double>({2, time, 4, 6}, 5);
+  const auto three = weft::gated_sum(local{.select = {.window = 3}}, local{.select = {.window = 9}}, local{.select = {.window = 1}});
+  const auto start = three.state({.batch = 2, .heads = 2, .key_dim = 5, .value_dim = 6});
+  const auto inputs = [&] { return decltype(three)::inputs{.parts = {.q = q, .k = k, .v = v}, .weights = weights}; };
+  weft::array<double, 4> o(w.extent()), d_q(q.extent()), d_k(k.extent()), d_v(v.extent()), d_weights(weights.extent());
+  const auto loss = [&] {
+    auto state = start;
+    weft::literal(three, inputs(), state, {.o = o});
+    return dot(w, o);
+  };
+  weft::cpu cpu;
+  weft::tape tape;
+  auto state = start;
+  weft::scan(cpu, three, inputs(), state, {.o = o}, tape);
+  auto d_state = weft::zero_state_gradient(three, start);
+  weft::vjp(cpu, three, inputs(), tape, {.o = w}, d_state, {.parts = {.q = d_q, .k = d_k, .v = d_v}, .weights = d_weights});
+  compare(q, d_q, 7, loss);
+  compare(k, d_k, 5, loss);
+  compare(v, d_v, 5, loss);
+  compare(weights, d_weights, 3, loss);
+
+  // One alone; and no gradient of o at all.
+  auto alone = weft::zero_state_gradient(three, start);
+  weft::array<double, 4> one(k.extent());
+  weft::vjp(cpu, three, inputs(), tape, {.o = w}, alone, {.parts = {.k = one}});
+  CHECK(same_bits(one, d_k));
+  weft::vjp(cpu, three, inputs(), tape, {}, alone, {.parts = {.k = one}, .weights = d_weights});
+  CHECK(dot(one, one) == 0);
+  CHECK(dot(d_weights, d_weights) == 0);
+}
+
+TEST_CASE("a wrong gradient of a sum is refused by its part's name") {
+  using local = weft::attention<double, weft::window>;
+  const auto t = random<double>({1, 6, 2, 5}, 1);
+  const auto both = weft::sum(local{.select = {.window = 3}}, weft::linear_attention<double>{});
+  const decltype(both)::inputs in{{.q = t, .k = t, .v = t}, {t, t, t}};
+  auto state = both.state({.batch = 1, .heads = 2, .key_dim = 5, .value_dim = 5});
+  weft::array<double, 4> o(t.extent()), d(t.extent()), e(t.extent());
+  weft::cpu cpu;
+  weft::tape tape;
+  weft::scan(cpu, both, in, state, {.o = o}, tape);
+  auto d_state = weft::zero_state_gradient(both, state);
+  const auto says = [&](weft::errc code, decltype(both)::gradients to) {
+    const std::string what = refusal(code, [&] { weft::vjp(cpu, both, in, tape, {.o = o}, d_state, to); });
+    CHECK(dot(d, d) + dot(e, e) == 0);
+    return what;
+  };
+  decltype(both)::gradients to{{.q = d}, {}};
+  std::get<1>(to).v = e.view().slice(1, 0, 5);
+  CHECK(says(weft::errc::shape, to).starts_with("weft: 1.d_v: expected [1, 6, 2, 5], got [1, 5, 2, 5]"));
+  std::get<1>(to).v = d;
+  CHECK(says(weft::errc::overlap, to).starts_with("weft: 1.d_v: expected memory apart from the other gradients"));
+  std::get<1>(to).v = o;
+  CHECK(says(weft::errc::overlap, to).starts_with("weft: 1.d_v: expected memory apart from d_o"));
+}
+
 }  // namespace hybrid

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -153,17 +154,36 @@ WEFT_INLINE void no_overlap(std::string_view out_name, const view<T, R1>& out, s
 // Gradients go to places of their own: apart from what is read, and from each other.
 class gradient_places {
  public:
-  void read(const operand& v) { read_.push_back(v); }  // its name is kept as a reference
+  void read(const operand& v) { read_.add(v); }  // its name is kept as a reference
   void write(const operand& v) {
-    for (const operand& other : read_) no_overlap(v, other);
-    for (const operand& other : written_)
+    read_.each([&](const operand& other) { no_overlap(v, other); });
+    written_.each([&](const operand& other) {
       require(!share_elements(v, other), errc::overlap, v.name, ": expected memory apart from the other gradients, got views that share elements");
-    written_.push_back(v);
-    written_.back().name = {};  // the caller's text may not live as long
+    });
+    written_.add(v, std::string_view());  // the caller's text may not live as long
   }
 
  private:
-  std::vector<operand> read_, written_;
+  // Of one mixer without an allocation: what has been rehearsed does not fail.
+  class operands {
+   public:
+    void add(const operand& v, std::optional<std::string_view> name = {}) {
+      operand& to = count_ < few_.size() ? few_[count_++] : more_.emplace_back();
+      to = v;
+      if (name) to.name = *name;
+    }
+    template <class F>
+    void each(F&& f) const {
+      for (std::size_t i = 0; i < count_; ++i) f(few_[i]);
+      for (const operand& v : more_) f(v);
+    }
+
+   private:
+    std::array<operand, 16> few_;
+    std::size_t count_ = 0;
+    std::vector<operand> more_;
+  };
+  operands read_, written_;
 };
 
 }  // namespace check

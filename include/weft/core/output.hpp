@@ -20,7 +20,7 @@ struct output {
     requires(std::convertible_to<V, view<T, Rank>>)
   output(V&& v) { set(view<T, Rank>(v), std::is_same_v<T, wide_type>); }  // NOLINT: implicit by design
   template <class V>
-    requires(!std::is_same_v<T, wide_type> && std::convertible_to<V, view<wide_type, Rank>>)
+    requires(!std::convertible_to<V, view<T, Rank>> && std::convertible_to<V, view<wide_type, Rank>>)
   output(V&& v) { set(view<wide_type, Rank>(v), true); }  // NOLINT: implicit by design
 
   template <class V>

@@ -7,6 +7,7 @@
 #include <any>
 
 #include "error.hpp"
+#include "state.hpp"
 #include "view.hpp"
 
 namespace weft {
@@ -33,6 +34,15 @@ struct tape {
     return *r;
   }
 };
+
+// A state for a record, in the last one's memory where it is of the same extents.
+template <class S>
+WEFT_INLINE void keep(S& to, const S& from) {
+  for_each_part(to, from, [](const auto& kept, const auto& part) {
+    if (!kept.data.null() && kept.data.extent() == part.data.extent()) std::copy_n(part.data.data(), part.data.size(), kept.data.data());
+    else kept.data = part.data;
+  });
+}
 
 }  // namespace v1
 }  // namespace weft

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "../core/state.hpp"
+#include "../core/zero_gradient.hpp"
 
 namespace weft {
 inline namespace v1 {
@@ -37,14 +37,30 @@ auto prefixed_parts(S& s) {
       s.parts());
 }
 
+// The parts of all that a tuple holds.
+template <class Tuple>
+auto joint_parts(Tuple& all) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::tuple_cat(prefixed_parts<I>(std::get<I>(all))...);
+  }(std::make_index_sequence<std::tuple_size_v<std::remove_const_t<Tuple>>>{});
+}
+
 }  // namespace detail
 
 template <class... S>
 struct joint_state {
   std::tuple<S...> states;
 
-  auto parts() { return parts_of(states, std::index_sequence_for<S...>{}); }
-  auto parts() const { return parts_of(states, std::index_sequence_for<S...>{}); }
+  joint_state() = default;
+  joint_state(std::tuple<S...> s) : states(std::move(s)) {}  // NOLINT: implicit by design
+  // Zeros: the gradient of a state of this many parts.
+  template <class... Of>
+    requires(sizeof...(Of) == sizeof...(S) && !std::is_same_v<joint_state<Of...>, joint_state>)
+  explicit joint_state(const joint_state<Of...>& of)
+      : states(std::apply([](const auto&... s) { return std::tuple<S...>{zero_gradient<S>(s)...}; }, of.states)) {}
+
+  auto parts() { return detail::joint_parts(states); }
+  auto parts() const { return detail::joint_parts(states); }
   joint_state like() const {
     return {std::apply([](const auto&... s) { return std::tuple<S...>{s.like()...}; }, states)};
   }
@@ -52,12 +68,6 @@ struct joint_state {
     return {std::apply([&](const auto&... s) { return std::tuple<S...>{s.gather(rows)...}; }, states)};
   }
   WEFT_INLINE joint_state gather(std::initializer_list<index> rows) const { return gather(std::span(rows.begin(), rows.size())); }
-
- private:
-  template <class States, std::size_t... I>
-  static auto parts_of(States& s, std::index_sequence<I...>) {
-    return std::tuple_cat(detail::prefixed_parts<I>(std::get<I>(s))...);
-  }
 };
 
 }  // namespace v1

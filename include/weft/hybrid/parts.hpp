@@ -18,7 +18,23 @@ namespace detail {
 
 template <class First, class... Rest>
 inline constexpr bool all_same = (std::is_same_v<First, Rest> && ...);
+
+// A combination has gradients where all of its parts have theirs.
+template <bool All, class... M>
+struct joint_gradient {};
+template <class... M>
+struct joint_gradient<true, M...> {
+  using state_gradient = joint_state<state_gradient_t<M>...>;
+};
+
 }  // namespace detail
+
+template <class M>
+concept mixer_with_gradients = mixer<M> && requires {
+  typename M::cotangents;
+  typename M::gradients;
+  typename M::state_gradient;
+};
 
 // f(constant index) for N indices, in order.
 template <std::size_t N, class F>
@@ -28,12 +44,16 @@ WEFT_INLINE void for_each_index(F&& f) {
 
 // The mixers and what is the same of every combination.
 template <class... M>
-struct mixer_parts {
+struct mixer_parts : detail::joint_gradient<(mixer_with_gradients<M> && ...), M...> {
   static_assert(sizeof...(M) > 0, "weft: a combination has at least one mixer");
   static constexpr std::size_t count = sizeof...(M);
+  static constexpr bool has_gradients = (mixer_with_gradients<M> && ...);
   using state_type = joint_state<state_t<M>...>;
 
   std::tuple<M...> mixers;
+
+  mixer_parts() = default;
+  mixer_parts(std::tuple<M...> m) : mixers(std::move(m)) {}  // NOLINT: implicit by design
 
   // Every part's state, of one shape for all or of one for each.
   state_type state(const shape& s) const { return {std::apply([&](const auto&... m) { return std::tuple<state_t<M>...>{m.state(s)...}; }, mixers)}; }
@@ -59,7 +79,7 @@ struct mixer_parts {
 inline namespace WEFT_ISA {
 namespace detail {
 
-// An error of part i says so: "weft: q: ..." becomes "weft: 1.q: ...". The output and the offsets are everybody's.
+// An error of part i says so: "weft: q: ..." becomes "weft: 1.q: ...". The output, its gradient and the offsets are everybody's.
 template <class F>
 void in_part(std::size_t i, F&& f) {
   try {
@@ -68,18 +88,22 @@ void in_part(std::size_t i, F&& f) {
     constexpr std::string_view ours = "weft: ", apart = "weft: o: expected memory apart from ";
     std::string what = e.what();
     if (what.starts_with(apart)) what.insert(apart.size(), std::to_string(i) + ".");
-    else if (what.starts_with(ours) && !what.starts_with("weft: o: ") && !what.starts_with("weft: cu_seqlens: ")) what.insert(ours.size(), std::to_string(i) + ".");
+    else if (what.starts_with(ours) && !what.starts_with("weft: o: ") && !what.starts_with("weft: d_o: ") && !what.starts_with("weft: cu_seqlens: "))
+      what.insert(ours.size(), std::to_string(i) + ".");
     throw error(e.code(), what);
   }
 }
 
-// The verb that a combination was called with, for one of its parts.
+// The verb that a combination was called with, for part i of it.
 struct part_call {
   std::span<const index> cu_seqlens{};
   bool one_token = false;
+  tape* tapes = nullptr;  // of the parts, where a scan leaves them
 
   template <class M>
-  void operator()(cpu& executor, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out) const {
+  void operator()(cpu& executor, std::size_t i, const M& mixer, const inputs_t<M>& in, state_t<M>& state, const outputs_t<M>& out) const {
+    if constexpr (mixer_with_gradients<M>)
+      if (tapes) return scan(executor, mixer, in, state, out, tapes[i], cu_seqlens);
     if (one_token) step(executor, mixer, in, state, out);
     else scan(executor, mixer, in, state, out, cu_seqlens);
   }

@@ -5,8 +5,9 @@
 //   auto S = both.state({...});
 //   weft::scan(cpu, both, {gdn_inputs, swa_inputs}, S, {.o = o});
 //
-// The parts' inputs are a tuple; where all are of one type they are one, which every part reads. An output may be exactly what
-// every part's may be. Beside its parts' work O(B T H V) a part, and two outputs of the accumulating type.
+// The parts' inputs are a tuple; where all are of one type they are one, which every part reads. Gradients likewise, by
+// backend/cpu/sum_vjp.hpp. An output may be exactly what every part's may be. Beside its parts' work O(B T H V) a part, and two
+// outputs of the accumulating type.
 #pragma once
 #include "../core/output.hpp"
 #include "../core/values.hpp"
@@ -42,11 +43,35 @@ struct sum_types {
   }
 };
 
+// Gradients are a tuple of the parts', or one where the inputs are.
+template <bool All, class... M>
+struct sum_gradients {};
+template <class... M>
+struct sum_gradients<true, M...> {
+  using types = sum_types<M...>;
+  struct cotangents {
+    cotangent<typename types::storage_type, types::rank> o;
+  };
+  using gradients = std::conditional_t<types::one_input, gradients_t<std::tuple_element_t<0, std::tuple<M...>>>, std::tuple<gradients_t<M>...>>;
+};
+template <bool All, class... M>
+struct gated_sum_gradients {};
+template <class... M>
+struct gated_sum_gradients<true, M...> {
+  using ungated = sum_gradients<true, M...>;
+  using cotangents = typename ungated::cotangents;
+  struct gradients {
+    typename ungated::gradients parts{};
+    view<accumulate_t<typename ungated::types::storage_type>, ungated::types::rank> weights{};
+  };
+};
+
 }  // namespace detail
 
 // sum(a, b, ...)
 template <class... M>
-struct mixer_sum : mixer_parts<M...> {
+struct mixer_sum : mixer_parts<M...>, detail::sum_gradients<mixer_parts<M...>::has_gradients, M...> {
+  using mixer_parts<M...>::mixer_parts;
   static constexpr bool gated = false;
   using types = detail::sum_types<M...>;
   using storage_type = typename types::storage_type;
@@ -58,7 +83,8 @@ struct mixer_sum : mixer_parts<M...> {
 
 // gated_sum(a, b, ...)
 template <class... M>
-struct gated_mixer_sum : mixer_parts<M...> {
+struct gated_mixer_sum : mixer_parts<M...>, detail::gated_sum_gradients<mixer_parts<M...>::has_gradients, M...> {
+  using mixer_parts<M...>::mixer_parts;
   static constexpr bool gated = true;
   using types = detail::sum_types<M...>;
   using storage_type = typename types::storage_type;
@@ -73,11 +99,11 @@ struct gated_mixer_sum : mixer_parts<M...> {
 
 template <class... M>
 mixer_sum<M...> sum(M... mixers) {
-  return {{std::tuple<M...>{std::move(mixers)...}}};
+  return std::tuple<M...>{std::move(mixers)...};
 }
 template <class... M>
 gated_mixer_sum<M...> gated_sum(M... mixers) {
-  return {{std::tuple<M...>{std::move(mixers)...}}};
+  return std::tuple<M...>{std::move(mixers)...};
 }
 
 }  // namespace v1
@@ -90,8 +116,9 @@ concept any_sum = requires(const S& s, const typename S::inputs& in) {
   typename S::types::parts_inputs;
   s.mixers;
 };
-template <class S>
-const auto& parts_of(const typename S::inputs& in) {
+// Of a sum's inputs, or their gradients.
+template <class S, class Tensors>
+const auto& parts_of(const Tensors& in) {
   if constexpr (S::gated) return in.parts;
   else return in;
 }

@@ -67,6 +67,7 @@ class any_layer {
     virtual ~interface() = default;
     virtual std::shared_ptr<interface> clone() const = 0;
     virtual index hidden() const = 0;
+    virtual bool rehearses() const = 0;  // whether its calls are all or nothing (layer.hpp)
     virtual bool published_state_is_transposed() const = 0;
     virtual any_state state(const shape& s) const = 0;
     virtual void make_room(any_state& s, index tokens) const = 0;
@@ -164,6 +165,10 @@ struct layer_model : any_layer<typename L::storage_type>::interface {
   static any_state hide(state_type s) { return any_state(std::make_unique<state_model<state_type>>(std::move(s))); }
 
   index hidden() const override { return layer.hidden(); }
+  bool rehearses() const override {
+    if constexpr (requires { L::rehearses; }) return L::rehearses;
+    else return false;
+  }
   bool published_state_is_transposed() const override {
     if constexpr (requires { L::published_state_is_transposed; }) return L::published_state_is_transposed;
     else return false;

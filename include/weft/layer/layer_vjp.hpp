@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "../backend/cpu/row_sums.hpp"
+#include "../core/zero_gradient.hpp"
 #include "../io/state_file.hpp"
 #include "../recurrence/record.hpp"
 #include "layer.hpp"
@@ -74,19 +75,6 @@ typename L::parameter_gradients zero_gradients(const L& l) {
     if (!a.null()) zeros = std::remove_cvref_t<decltype(zeros)>(a.extent());
   });
   return d;
-}
-
-// Zeros for the gradient of a state of these extents.
-template <layer_with_gradients L>
-typename L::state_gradient zero_state_gradient(const L&, const typename L::state_type& of) {
-  using G = typename L::state_gradient;
-  if constexpr (std::is_same_v<G, typename L::state_type>) {
-    G d = of;
-    io::for_each_array(d, {}, [](const std::string&, auto& a) { std::fill_n(a.data(), a.size(), typename std::remove_cvref_t<decltype(a)>::element(0)); });
-    return d;
-  } else {
-    return G(of);
-  }
 }
 
 namespace detail {

@@ -28,7 +28,7 @@ void run_record(cpu& executor, const short_conv<T>& mixer, const typename short_
   const detail::conv_extents e = detail::check_conv(mixer, in, state, out, cu);
   auto& record = tape.fill<conv_record<T>>();
   record.extents.fill(-1);  // refused by vjp until it is whole
-  record.start = state;
+  keep(record.start, state);
   record.cu_seqlens.assign(cu.begin(), cu.end());
   run_scan(executor, mixer, in, state, out, cu);
   record.extents = {in.x.extent[0], e.time, e.channels, e.taps};

@@ -167,7 +167,7 @@ void run_record(cpu& executor, const aaren<T>& mixer, const typename aaren<T>::i
   record.extents = detail::aaren_extents(x);
   record.cu_seqlens.assign(cu.begin(), cu.end());
   record.scale = mixer.scale_for(x.key_dim);
-  record.before = state;
+  keep(record.before, state);
   if (record.o.null() || record.o.extent() != std::array{x.batch, x.time, x.heads, x.value_dim}) record.o = array<R, 4>({x.batch, x.time, x.heads, x.value_dim});
   run_scan(executor, mixer, in, state, {.o = record.o}, cu);
   if (executor.rehearsing()) return;

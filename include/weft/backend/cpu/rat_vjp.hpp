@@ -281,11 +281,11 @@ void run_record(cpu& executor, const rat<T>& mixer, const typename rat<T>::input
   record.extents = detail::rat_record_extents(x);
   record.cu_seqlens.assign(cu.begin(), cu.end());
   record.mixer = mixer;
-  record.before = state;
+  keep(record.before, state);
   const std::array<index, 4> results{x.batch, x.time, x.heads, x.key_dim};
   if (record.o.null() || record.o.extent() != results) record.o = array<R, 4>(results);
   if (record.lse.null() || record.lse.extent() != std::array{x.batch, x.time, x.heads}) record.lse = array<R, 3>({x.batch, x.time, x.heads});
-  record.ends = state.chunks;  // as many slots
+  keep(record.ends, state.chunks);  // as many slots
   detail::rat_call<T>(executor, mixer, in, state, {.o = record.o}, cu, record.lse);
   if (executor.rehearsing()) return;
   std::copy_n(state.chunks.keys.data(), state.chunks.keys.size(), record.ends.keys.data());

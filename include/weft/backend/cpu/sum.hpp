@@ -9,8 +9,8 @@ inline namespace WEFT_ISA {
 namespace detail {
 
 // to = before + w x, row by row; `before` null: nothing was there.
-template <any_sum S, std::size_t I, class R, class Out>
-void add_part(cpu& executor, const typename S::inputs& in, const view<const R, 4>& before, const view<const R, 4>& x, const view<Out, 4>& to) {
+template <any_sum S, std::size_t I, class R, class In, class Out>
+void add_part(cpu& executor, const typename S::inputs& in, const view<const R, 4>& before, const view<const In, 4>& x, const view<Out, 4>& to) {
   for_rows(executor, {to.extent[0], to.extent[1], to.extent[2]}, to.extent[3], [&](index b, index t, index h) {
     simd<R> w(R(1));
     if constexpr (S::gated) w = simd<R>(rows_of(in.weights)(b, t, h, static_cast<index>(I)));
@@ -21,30 +21,31 @@ void add_part(cpu& executor, const typename S::inputs& in, const view<const R, 4
   });
 }
 
-// What is refused, and memory that runs out, is found before anything is written.
-template <any_sum S>
+// What is refused, and memory that runs out, is found before anything is written. The parts' outputs go to `kept`, where given.
+template <any_sum S, class R = accumulate_t<typename S::storage_type>>
 void run_sum(cpu& executor, const S& mixer, const typename S::inputs& in, typename S::state_type& state, const typename S::outputs& out,
-             const part_call& call) {
-  using R = accumulate_t<typename S::storage_type>;
+             const part_call& call, array<R, S::types::rank>* kept = nullptr) {
   using types = typename S::types;
   temporaries::scope shared(executor.temporaries());
   const auto take = [&] { return std::apply([&](auto... e) { return shared.take<R>(e...); }, out.o.extent); };
-  const auto total = take(), one = take();
-  const typename types::o_type own = out.o.null() ? out.o : typename types::o_type(one);
+  const auto total = take(), place = take();
   const auto part = [&](auto i, const auto& o) {
-    call(executor, std::get<i>(mixer.mixers), types::template input_of<i>(parts_of<S>(in)), std::get<i>(state.states), {.o = o});
+    call(executor, i, std::get<i>(mixer.mixers), types::template input_of<i>(parts_of<S>(in)), std::get<i>(state.states), {.o = o});
   };
   {
     rehearsal before(executor);
     for_each_index<S::count>([&](auto i) { in_part(i, [&] { part(i, out.o); }); });
   }
   check_sum<S>(in, state, out);
+  for (std::size_t i = 0; kept && i < S::count; ++i)
+    if (kept[i].null() || kept[i].extent() != out.o.extent) kept[i] = array<R, types::rank>(out.o.extent);
   if (executor.rehearsing()) return;
   for_each_index<S::count>([&](auto i) {
-    part(i, own);
+    const view<R, types::rank> one = kept ? kept[i].view() : place;
+    part(i, out.o.null() ? out.o : typename types::o_type(one));
     const view<const R, 4> sum = i == 0 ? view<const R, 4>() : view<const R, 4>(rows_of(total));
-    if constexpr (i + 1 < S::count) add_part<S, i>(executor, in, sum, view<const R, 4>(rows_of(one)), rows_of(total));
-    else out.o.visit([&](const auto& o) { add_part<S, i>(executor, in, sum, view<const R, 4>(rows_of(one)), rows_of(o)); });
+    if constexpr (i + 1 < S::count) add_part<S, i, R>(executor, in, sum, view<const R, 4>(rows_of(one)), rows_of(total));
+    else out.o.visit([&](const auto& o) { add_part<S, i, R>(executor, in, sum, view<const R, 4>(rows_of(one)), rows_of(o)); });
   });
 }
 
