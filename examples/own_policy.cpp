@@ -2,8 +2,8 @@
 //
 //   S <- a S + beta k (v - (a S)^T k)^T,  a = sigmoid(x),  o = S^T q / sqrt(K)
 //
-// The struct leaky_delta is all there is to write. From it come scan, step, splits, packed sequences, saving and restoring.
-// The program holds the scan against a loop written by hand, and times both. Exit code 2: they differ.
+// The struct leaky_delta is all there is to write. From it come scan, step, splits, packed sequences, saving and restoring, and
+// gradients. The program holds the scan and a gradient against a loop written by hand, and times both. Exit code 2: they differ.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -46,14 +46,14 @@ struct sequence {
   }
 };
 
-// What its author would write without a library, in double.
-void by_hand(const sequence& s, weft::array<double, 4>& o) {
+// What its author would write without a library, in double; with all x moved.
+void by_hand(const sequence& s, weft::array<double, 4>& o, double moved = 0) {
   std::vector<double> S(K * V), read(V), y(V);
   const auto number = [](float f) { return static_cast<double>(f); };
   for (weft::index h = 0; h < H; ++h) {
     std::fill(S.begin(), S.end(), 0.0);
     for (weft::index t = 0; t < T; ++t) {
-      const double a = 1 / (1 + std::exp(-number(s.x(0, t, h)))), beta = number(s.beta(0, t, h));
+      const double a = 1 / (1 + std::exp(-number(s.x(0, t, h)) - moved)), beta = number(s.beta(0, t, h));
       std::fill(read.begin(), read.end(), 0.0);
       std::fill(y.begin(), y.end(), 0.0);
       for (std::size_t i = 0; i < K; ++i)
@@ -116,8 +116,29 @@ int program() {
   double difference = 0;
   for (weft::index i = 0; i < o.size(); ++i) difference = std::max(difference, static_cast<double>(std::abs(o.data()[i] - resumed.data()[i])));
   std::printf("half scanned, saved, restored, half stepped: largest difference %.1e\n", difference / top);
-  // Both comparisons: 16 units of float's rounding.
-  return error <= 16 * 0x1p-23 * top && difference <= 16 * 0x1p-23 * top ? 0 : 2;
+
+  // The gradient of <v, o> with respect to all x, and what the loop does where all x move.
+  weft::tape tape;
+  weft::array<float, 4> d_q({1, T, H, K}), d_k = d_q, d_v({1, T, H, V});
+  weft::array<float, 3> d_x({1, T, H}), d_beta = d_x;
+  const auto both_ways = [&] {
+    state = mixer.state(shape);
+    weft::scan(cpu, mixer, in, state, {.o = o}, tape);
+    auto d_state = weft::zero_state_gradient(mixer, state);
+    weft::vjp(cpu, mixer, in, tape, {.o = s.v}, d_state, {.q = d_q, .k = d_k, .v = d_v, .x = d_x, .beta = d_beta});
+  };
+  both_ways();  // the tape's memory
+  const double trained = seconds(both_ways);
+  const double step = 1e-4;
+  weft::array<double, 4> up({1, T, H, V}), down = up;
+  by_hand(s, up, step), by_hand(s, down, -step);
+  double slope = 0, gradient = 0, size = 0;
+  for (weft::index i = 0; i < up.size(); ++i) slope += static_cast<double>(s.v.data()[i]) * (up.data()[i] - down.data()[i]) / (2 * step);
+  for (weft::index i = 0; i < d_x.size(); ++i) gradient += static_cast<double>(d_x.data()[i]), size += static_cast<double>(std::abs(d_x.data()[i]));
+  std::printf("gradient of x against the loop with x moved: %.1e of its size; %.0f tokens a second, scan and back\n", std::abs(slope - gradient) / size,
+              T / trained);
+  // Scans: 16 units of float's rounding. The difference quotient is wrong by the square of its step.
+  return error <= 16 * 0x1p-23 * top && difference <= 16 * 0x1p-23 * top && std::abs(slope - gradient) <= 1e-6 * size ? 0 : 2;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 TEST_CASE("a user's policy keeps the contract") {
   auto& mixer = contract::add<weft::recurrence<leaky_delta, float>>("leaky_delta");
   mixer.exact = false;  // a sigmoid
+  CHECK(mixer.has_gradients());
   contract::hold_to_contract(mixer);
 }
 
