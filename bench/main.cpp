@@ -2,7 +2,7 @@
 //
 // Names are VERB/OPERATOR/STORAGE/T:../d:../H:../threads:.. . Without --all: every operator in float at T = 2048 and one
 // token of decoding, one thread. With --all the whole grid: T 512, 2048, 8192, one and two threads, float and bf16; take from
-// it by --benchmark_filter.
+// it by --benchmark_filter. Where there is a GPU, rows of it end in /gpu.
 #include <iostream>
 #include <string>
 #include <string_view>
@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   bench::add_attention_gradients();
   bench::add_hybrid();
   bench::add_layer_operations();
+  bench::add_gpu();
   for (const bench::entry& e : bench::entries())
     if (all || e.in_default_set) benchmark::RegisterBenchmark(e.name.c_str(), e.run)->Unit(benchmark::kMicrosecond);
 

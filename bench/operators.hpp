@@ -15,5 +15,6 @@ void add_attention();
 void add_attention_gradients();
 void add_hybrid();
 void add_layer_operations();
+void add_gpu();
 
 }  // namespace bench

@@ -22,7 +22,6 @@ std::string metadata_or(const weft::tensor_file& file, const std::string& key, c
 }
 
 int run(const command& c) {
-  program::require_cpu(c.device);
   const ops::mode mode = ops::parse_mode(c.mode);
   const auto file = weft::tensor_file::read(c.file);
   const std::string name = c.op.empty() ? metadata_or(file, "operator", "") : c.op;
@@ -35,7 +34,7 @@ int run(const command& c) {
   Eigen::ThreadPool threads(c.threads - 1);  // the calling thread is one more
   weft::eigen_pool pool(threads);
   weft::cpu cpu(pool);
-  const ops::results r = ops::run(which, ops::tensors_of(file), attributes, mode, cpu, c.gradients);
+  const ops::results r = ops::run(which, ops::tensors_of(file), attributes, mode, cpu, c.gradients, c.device == "cuda");
 
   weft::tensor_writer out;
   for (const auto& [tensor, t] : r.outputs) out.add(tensor, t.type, t.shape, t.bytes.data());

@@ -4,9 +4,24 @@
 
 #include <algorithm>
 
+#include "device.hpp"
 #include "operators.hpp"
 
 namespace ops {
+
+template <class Request>
+void ask(const call& c, const Request& r) {
+  ask_device(typeid(Request), &r);
+  *c.on_device = true;
+}
+
+template <class Mixer>
+void run_verb(const call& c, const Mixer& mixer, const weft::inputs_t<Mixer>& in, weft::state_t<Mixer>& state, const weft::outputs_t<Mixer>& out, bool step,
+              const std::vector<index>& cu = {}) {
+  if (c.on_device) ask(c, mixer_request<Mixer>{mixer, in, state, out, cu, step});
+  else if (step) weft::step(c.cpu, mixer, in, state, out);
+  else weft::scan(c.cpu, mixer, in, state, out, cu);
+}
 
 // f(first, count) for the pieces in which a sequence of `time` tokens is fed.
 template <class F>
@@ -33,13 +48,10 @@ template <class Mixer, class Inputs, class Outputs>
 void feed(const call& c, const Mixer& mixer, weft::state_t<Mixer>& state, index time, const std::vector<index>& cu, Inputs&& inputs,
           Outputs&& outputs) {
   if (c.mode == mode::literal) return weft::literal(mixer, inputs(0, time), state, outputs(0, time), cu);
-  if (c.mode == mode::scan) return weft::scan(c.cpu, mixer, inputs(0, time), state, outputs(0, time), cu);
+  if (c.mode == mode::scan) return run_verb(c, mixer, inputs(0, time), state, outputs(0, time), false, cu);
   const auto pieces = [&](auto& from, index begin, index end) {
     for_each_piece(c.mode, end - begin, [&](index first, index count) {
-      const auto in = inputs(begin + first, count);
-      const auto out = outputs(begin + first, count);
-      if (c.mode == mode::step) weft::step(c.cpu, mixer, in, from, out);
-      else weft::scan(c.cpu, mixer, in, from, out);
+      run_verb(c, mixer, inputs(begin + first, count), from, outputs(begin + first, count), c.mode == mode::step);
     });
   };
   if (cu.empty()) return pieces(state, 0, time);

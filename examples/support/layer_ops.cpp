@@ -95,7 +95,8 @@ results rms_norm_gated(const call& c) {
     const auto z = c.in.array<T, 4>("z", options.gate == weft::activation::none);
     const auto weight = c.in.array<T, 1>("weight");
     weft::array<weft::accumulate_t<T>, 4> o(x.extent());
-    weft::rms_norm_gated<T>(c.cpu, x.view(), z.view(), weight.view(), o, options);
+    if (c.on_device) ask(c, rms_norm_request<T>{x.view(), z.view(), weight.view(), o, options});
+    else weft::rms_norm_gated<T>(c.cpu, x.view(), z.view(), weight.view(), o, options);
     results r;
     if (c.gradients) {
       weft::array<weft::accumulate_t<T>, 4> dx(x.extent()), dz;
@@ -120,7 +121,8 @@ results l2norm(const call& c) {
     const auto x = c.in.array<T, 4>("x");
     weft::array<weft::accumulate_t<T>, 4> o(x.extent());
     const double eps = c.options.at_least("eps", 0.0, 1e-6);
-    weft::l2_norm<T>(c.cpu, x.view(), o, eps);
+    if (c.on_device) ask(c, l2_norm_request<T>{x.view(), o, eps});
+    else weft::l2_norm<T>(c.cpu, x.view(), o, eps);
     results r;
     if (c.gradients) {
       weft::array<weft::accumulate_t<T>, 4> dx(x.extent());
@@ -147,9 +149,14 @@ results rotary(const call& c) {
     weft::array<real, 3> cos({1, time, dim / 2}), sin({1, time, dim / 2});
     weft::array<real, 4> o(x.extent());
     const weft::view<const std::int64_t, 2> rows(positions.data(), {1, time});
-    weft::rotary_angles<real>(c.cpu, rows, weft::rotary_frequencies(dim, base), cos.view(), sin.view());
     const bool interleaved = c.options.flag("interleaved", false);
-    weft::rotary<T>(c.cpu, x.view(), cos.view(), sin.view(), o, interleaved);
+    const std::vector<double> frequencies = weft::rotary_frequencies(dim, base);
+    if (c.on_device) {
+      ask(c, rotary_request<T>{x.view(), rows, frequencies, cos.view(), sin.view(), o, interleaved});
+    } else {
+      weft::rotary_angles<real>(c.cpu, rows, frequencies, cos.view(), sin.view());
+      weft::rotary<T>(c.cpu, x.view(), cos.view(), sin.view(), o, interleaved);
+    }
     results r;
     if (c.gradients) {
       weft::array<real, 4> dx(x.extent());

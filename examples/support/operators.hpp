@@ -31,6 +31,7 @@ struct call {
   ops::mode mode = ops::mode::scan;
   weft::cpu& cpu;
   bool gradients = false;  // of the inputs too (dq, ..., dh0), for the cotangents among the tensors (do, ..., dht; absent: zero)
+  bool* on_device = nullptr;  // a GPU is to run the verbs; set where one did
 };
 
 struct results {
@@ -54,7 +55,7 @@ std::span<const op> all_operators();
 const op& find_operator(std::string_view name);
 
 // Checks the request, runs it and returns the outputs. Throws weft::error for bad input, no_meaning for an empty request.
-results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu, bool gradients = false);
+results run(const op& which, const tensor_map& tensors, const attributes& options, mode how, weft::cpu& cpu, bool gradients = false, bool on_device = false);
 
 // Gradients of 16-bit tensors are those of the same numbers in float: the engines' sums are in float anyway.
 template <class T>

@@ -4,6 +4,7 @@
 #pragma once
 #include "backend/cuda/attention_scan.hpp"
 #include "backend/cuda/executor.hpp"
+#include "backend/cuda/paged_cache.hpp"
 #include "backend/cuda/recurrence_scan.hpp"
 #include "core/verbs.hpp"
 #include "layer/norm_cuda.hpp"

@@ -10,5 +10,6 @@ std::vector<std::string> wrong_attention_lists();
 std::vector<std::string> wrong_attention_sums();
 std::vector<std::string> wrong_attention_graph();
 std::vector<std::string> wrong_attention_16_bits();
+std::vector<std::string> wrong_paged_cache();
 
 }  // namespace contract
