@@ -148,8 +148,53 @@ WEFT_INLINE R ranked(R score) {
   return score == score ? score : -std::numeric_limits<R>::infinity();
 }
 
-// The numbers of the `count` largest of n ranked scores, ascending; `work` has room for n. Returns how many there are. O(n): only what
-// exceeds the best `count` so far is looked at twice.
+namespace detail {
+
+template <class R>
+struct threshold {
+  R last;             // the least value that is kept
+  std::int32_t ties;  // and so many of its kind
+  bool all_ties;      // which are all that there are
+};
+
+// What parts the `need` largest of `held` values from the rest; the values are consumed. Quickselect without branches on values: a pass
+// counts, a second moves the side that matters. The pivot has about the wanted rank in a sample.
+template <class R>
+threshold<R> threshold_of(R* values, std::int32_t held, std::int32_t need) {
+  constexpr std::int32_t samples = 8, rounds = 40;  // where samples mislead so often, nth_element's bound counts
+  for (std::int32_t round = 0; round < rounds; ++round) {
+    R sample[samples], pivot = values[0];
+    for (std::int32_t i = 0; i < samples; ++i) sample[i] = values[static_cast<index>(held) * (2 * i + 1) / (2 * samples)];
+    const auto wanted = static_cast<std::int32_t>(static_cast<index>(need) * samples / (held + 1));
+    for (std::int32_t i = 0; i < samples; ++i) {
+      std::int32_t rank = 0;
+      for (std::int32_t j = 0; j < samples; ++j) rank += (sample[j] > sample[i]) | ((sample[j] == sample[i]) & (j < i));
+      pivot = rank == wanted ? sample[i] : pivot;
+    }
+    std::int32_t greater = 0, equal = 0;
+    for (std::int32_t i = 0; i < held; ++i) {
+      greater += values[i] > pivot;
+      equal += values[i] == pivot;
+    }
+    const bool above = greater >= need;
+    if (!above && greater + equal >= need) return {pivot, need - greater, greater + equal == need};
+    std::int32_t left = 0;
+    for (std::int32_t i = 0; i < held; ++i) {
+      const R value = values[i];
+      values[left] = value;
+      left += above ? value > pivot : value < pivot;
+    }
+    held = left;
+    if (!above) need -= greater + equal;
+  }
+  std::nth_element(values, values + need - 1, values + held, [](R a, R b) { return a > b; });
+  const R last = values[need - 1];
+  return {last, static_cast<std::int32_t>(std::count(values, values + need, last)), false};
+}
+
+}  // namespace detail
+
+// The numbers of the `count` largest of n scores as they are ranked, ascending; `work` has room for n. Returns how many there are. O(n).
 template <class R>
 index keep_best(const R* score, index n, index count, R* work, std::int32_t* to) {
   if (n <= count) {
@@ -157,28 +202,22 @@ index keep_best(const R* score, index n, index count, R* work, std::int32_t* to)
     return n;
   }
   if (count == 0) return 0;
-  const index room = std::min(n, 2 * count);
-  index held = count;
-  R last = -std::numeric_limits<R>::infinity();  // the least of the best so far
-  const auto narrow = [&] {
-    std::nth_element(work, work + count - 1, work + held, [](R a, R b) { return a > b; });
-    last = work[count - 1];
-    held = count;
-  };
-  std::copy_n(score, count, work);
-  for (index i = 0; i < count; ++i) last = i == 0 ? work[0] : std::min(last, work[i]);
-  for (index i = count; i < n; ++i) {
-    if (!(score[i] > last)) continue;
-    if (held == room) narrow();
-    if (score[i] > last) work[held++] = score[i];
-  }
-  narrow();
-  index ties = 0;
-  for (index i = 0; i < count; ++i) ties += work[i] == last;
+  for (index i = 0; i < n; ++i) work[i] = ranked(score[i]);
+  auto [last, ties, all_ties] = detail::threshold_of(work, static_cast<std::int32_t>(n), static_cast<std::int32_t>(count));
   index kept = 0;
+  if (all_ties && last > -std::numeric_limits<R>::infinity()) {
+    for (index i = 0; kept < count; ++i) {
+      to[kept] = static_cast<std::int32_t>(i);
+      kept += score[i] >= last;
+    }
+    return kept;
+  }
   for (index i = 0; kept < count; ++i) {
-    if (score[i] < last || (score[i] == last && ties-- <= 0)) continue;
-    to[kept++] = static_cast<std::int32_t>(i);
+    const R s = ranked(score[i]);
+    const bool tie = (s == last) & (ties > 0);
+    to[kept] = static_cast<std::int32_t>(i);
+    kept += (s > last) | tie;
+    ties -= tie;
   }
   return kept;
 }

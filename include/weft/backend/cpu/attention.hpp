@@ -233,7 +233,6 @@ class attention_call {
       const attention_fold<dense, R> fold{selector, n, h, places.first, places.group, places.keys, mixer_.causal, softcap};
       fold.cover(0, count, [&](key_range range) { fold_range(fold, w.rows, count, w.packed, keys, range); });
     } else {
-      w.lists.some.value_stride = w.rows.value_stride;
       read_lists_gathered(w.lists, w.rows, count, w.packed, keys, n, h, places, size, softcap);
     }
     for (index r = 0; r < count && !out_.idx.null(); ++r) {

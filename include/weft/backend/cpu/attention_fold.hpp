@@ -69,8 +69,8 @@ class attention_fold {
   }
 
   // Folds the keys at [lo, hi) of the block that begins at the position `base` into `total` rows.
-  template <class Keys>
-  void operator()(softmax_rows<R>& rows, index total, Keys& operand, index base, index lo, index hi) const {
+  template <class Rows, class Keys>
+  void operator()(Rows& rows, index total, Keys& operand, index base, index lo, index hi) const {
     constexpr index C = Keys::column_block;
     for (index row = 0; row < total; row += attention_tile<R>::strip) {
       const index count = std::min(attention_tile<R>::strip, total - row);

@@ -113,25 +113,28 @@ class packed_keys {
   }
 
   // Scores of the rows [row, row + count) at the keys [lo, hi), whole panels.
-  void scores(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
+  template <class Rows>
+  void scores(Rows& rows, index row, index count, index lo, index hi) const {
     for (index j = lo / L * L; j < hi; j += L)
       for (index r = 0; r < count; r += tile_type::rows)
         tile::product_block<tile_type::rows, tile_type::vectors>(rows.q + (row + r) * rows.query_stride, rows.query_stride, k_ + j * key_dim_, L,
                                                                  rows.p + r * tile_type::keys + j, tile_type::keys, key_dim_);
   }
   // acc += p V over the keys [lo, hi).
-  void weigh(softmax_rows<R>& rows, index row, index count, index lo, index hi) const {
+  template <class Rows>
+  void weigh(Rows& rows, index row, index count, index lo, index hi) const {
     for (index c = 0; c < rows.value_stride; c += L)
       for (index r = 0; r < count; r += tile_type::rows)
-        tile::product_block<tile_type::rows, tile_type::vectors, true>(rows.p + r * tile_type::keys + lo, tile_type::keys,
-                                                                       v_ + c * tile_type::keys + lo * L, L,
-                                                                       rows.acc + (row + r) * rows.value_stride + c, rows.value_stride, hi - lo);
+        tile::product_rows<tile_type::rows, tile_type::vectors, true>(rows.p + r * tile_type::keys + lo, tile_type::keys,
+                                                                      v_ + c * tile_type::keys + lo * L, L,
+                                                                      [&](index i) { return rows.sums(row + r + i) + c; }, hi - lo);
   }
   // The same for one row of the strip.
-  void weigh_row(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
+  template <class Rows>
+  void weigh_row(Rows& rows, index row, index r, index lo, index hi) const {
     for (index c = 0; c < rows.value_stride; c += L)
       tile::product_block<1, tile_type::vectors, true>(rows.p + r * tile_type::keys + lo, tile_type::keys, v_ + c * tile_type::keys + lo * L, L,
-                                                       rows.acc + (row + r) * rows.value_stride + c, rows.value_stride, hi - lo);
+                                                       rows.sums(row + r) + c, rows.value_stride, hi - lo);
   }
 
   // Whether zero times every value is zero. Asked only where some rows do not see all keys of the block.
@@ -276,7 +279,7 @@ class plain_keys {
   template <int Rows, int Vectors>
   WEFT_INLINE void weigh_rows(softmax_rows<R>& rows, index row, index r, index lo, index hi) const {
     constexpr index step = Rows == 1 ? 4 : 16;
-    R* const acc = rows.acc + (row + r) * rows.value_stride;
+    R* const acc = rows.sums(row + r);
     for (index j = lo; j < hi; j += step) {
       const index n = std::min(step, hi - j);
       if (r == 0) fetch(v_, v_stride_, v_rows_, v_width_, j, n);

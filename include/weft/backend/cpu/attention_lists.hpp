@@ -12,7 +12,7 @@ inline namespace WEFT_ISA {
 // Rows of queries of one sequence and key head, their lists, and what reading them needs.
 template <class R>
 struct list_rows {
-  static constexpr index strip = attention_tile<R>::strip, gathered = 4 * strip, W = simd<R>::width;
+  static constexpr index strip = attention_tile<R>::strip, W = simd<R>::width;
 
   std::int32_t* lists = nullptr;    // [rows][width], ascending
   std::int32_t* lengths = nullptr;  // [rows]
@@ -20,7 +20,7 @@ struct list_rows {
   R* work = nullptr;                // [blocks]
   std::int32_t* starts = nullptr;   // [stretches + 1], of a stretch's readers
   std::int32_t* readers = nullptr;  // [rows width]
-  softmax_rows<R> some;             // gathered rows
+  gathered_rows<R> some;
   packed_keys<R> packed;            // what is scored, of no values
   plain_keys<R> plain;
   index width = 0, blocks = 0, score_stride = 0;
@@ -39,7 +39,7 @@ struct list_rows {
     readers = memory.take<std::int32_t>(rows * width);
     some.query_stride = query_stride;
     some.value_stride = value_stride;
-    some.place(memory, gathered, strip);
+    some.place(memory);
     packed.place(memory, key_dim, 0);
     plain.place(memory, key_dim, 0);
   }
@@ -194,21 +194,20 @@ void read_lists_gathered(list_rows<R>& lists, softmax_rows<R>& rows, index count
   for (index s = 0; s < stretches; ++s) starts[s + 2] += starts[s + 1];
   each([&](index r, index s) { lists.readers[starts[s + 1]++] = static_cast<std::int32_t>(r); });
 
-  softmax_rows<R>& some = lists.some;
+  gathered_rows<R>& some = lists.some;
   for (index s = 0; s < stretches; ++s) {
     const key_range stretch{s * together * block_size, std::min((s + 1) * together * block_size, reach)};
     if (starts[s] == starts[s + 1]) continue;
     for (index base = stretch.begin / block * block; base < stretch.end; base += block) {
       const index lo = std::max(stretch.begin, base), hi = std::min(stretch.end, base + block);
       packed.pack(keys, base, lo, hi);
-      for (index at = starts[s]; at < starts[s + 1]; at += lists.gathered) {
-        const index members = std::min<index>(lists.gathered, starts[s + 1] - at);
+      for (index at = starts[s]; at < starts[s + 1]; at += lists.strip) {
+        const index members = std::min<index>(lists.strip, starts[s + 1] - at);
         const std::int32_t* const row = lists.readers + at;
-        for (index r = 0; r < members; ++r) some.copy_row(r, rows, row[r]);
+        some.gather(rows, row, members, starts[stretches] - at);
         const stretch_of_lists selector{lists.lists, lists.lengths, lists.width, row, places, stretch, block_size, together == 1};
         const attention_fold<stretch_of_lists, R> fold{selector, n, h, 0, 1, reach, false, softcap};
         fold(some, members, packed, base, lo - base, hi - base);
-        for (index r = 0; r < members; ++r) rows.copy_sums(row[r], some, r);
       }
     }
   }

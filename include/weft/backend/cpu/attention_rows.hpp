@@ -102,16 +102,7 @@ struct softmax_rows {
     std::fill_n(l, rows * W, R(0));
   }
 
-  // Row `to` becomes row `from` of other rows of the same widths: all of it, or what the fold has changed.
-  WEFT_INLINE void copy_row(index to, const softmax_rows& other, index from) {
-    std::copy_n(other.q + from * query_stride, query_stride, q + to * query_stride);
-    copy_sums(to, other, from);
-  }
-  WEFT_INLINE void copy_sums(index to, const softmax_rows& other, index from) {
-    std::copy_n(other.acc + from * value_stride, value_stride, acc + to * value_stride);
-    m[to] = other.m[from];
-    std::copy_n(other.l + from * W, W, l + to * W);
-  }
+  WEFT_INLINE R* sums(index row) const { return acc + row * value_stride; }
   // The row after the first becomes the first.
   WEFT_INLINE void next_row() {
     q += query_stride;
@@ -151,6 +142,56 @@ struct softmax_rows {
 
   // The row as one monoid element whose channels are in acc.
   softmax_state<R> element(index row) const { return {m[row], lane_sum(simd<R>::load(l + row * W)), R(0)}; }
+};
+
+// Some of the rows, as rows of their own: queries copied to lie side by side, sums where they are.
+template <class R>
+struct gathered_rows {
+  static constexpr index W = simd<R>::width;
+
+  R* q = nullptr;      // [rows][query_stride]
+  R* p = nullptr;      // [strip][keys]
+  R* spare = nullptr;  // [value_stride], sums of the rows that fill a register block
+  R* at[attention_tile<R>::strip]{};  // sums of each row
+  index query_stride = 0, value_stride = 0;
+  softmax_rows<R>* all = nullptr;
+  const std::int32_t* members = nullptr;
+  index count = 0, known = 0;
+
+  void place(arena& memory) {
+    q = memory.take<R>(attention_tile<R>::strip * query_stride);
+    p = memory.take<R>(attention_tile<R>::strip * attention_tile<R>::keys);
+    spare = memory.take<R>(value_stride);
+  }
+
+  // The first n of `members_known` rows, a strip at most. The others come next: they are asked for meanwhile.
+  void gather(softmax_rows<R>& rows, const std::int32_t* numbers, index n, index members_known) {
+    all = &rows;
+    known = members_known;
+    members = numbers;
+    count = n;
+    value_stride = rows.value_stride;
+    std::fill_n(spare, value_stride, R(0));
+    std::fill(at + n, at + attention_tile<R>::strip, spare);
+    for (index r = 0; r < n; ++r) {
+      at[r] = all->sums(members[r]);
+      const R* const from = rows.q + members[r] * query_stride;
+      for (index i = 0; i < query_stride; i += W) simd<R>::load(from + i).store(q + r * query_stride + i);
+    }
+  }
+
+  WEFT_INLINE R* sums(index row) const { return at[row]; }
+  WEFT_INLINE void fold_scores(index row, R* score, index vectors) {
+    if (row + count < known) fetch(members[row + count]);
+    all->fold_scores(members[row], score, vectors);
+  }
+
+ private:
+  WEFT_INLINE void fetch(index row) const {
+    constexpr index line = 64 / static_cast<index>(sizeof(R));
+    for (index i = 0; i < query_stride; i += line) __builtin_prefetch(all->q + row * query_stride + i, 0, 2);
+    for (index i = 0; i < value_stride; i += line) __builtin_prefetch(all->sums(row) + i, 0, 2);
+  }
 };
 
 }  // namespace WEFT_ISA

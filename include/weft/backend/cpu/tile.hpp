@@ -7,13 +7,13 @@ namespace weft {
 inline namespace WEFT_ISA {
 namespace tile {
 
-// out[Rows][Vectors] = A[Rows][depth] S[depth][Vectors], or added to what is there. S may be 16 bits.
-template <int Rows, int Vectors, bool Accumulate = false, class R, class S>
-WEFT_INLINE void product_block(const R* a, index lda, const S* s, index lds, R* out, index ldo, index depth) {
+// out(r)[Vectors] = A[Rows][depth] S[depth][Vectors] in the rows r < Rows, or added to what is there. S may be 16 bits.
+template <int Rows, int Vectors, bool Accumulate = false, class R, class S, class Out>
+WEFT_INLINE void product_rows(const R* a, index lda, const S* s, index lds, Out&& out, index depth) {
   constexpr int W = simd<R>::width;
   simd<R> sum[Rows][Vectors];
   WEFT_UNROLL for (int r = 0; r < Rows; ++r)
-    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = Accumulate ? simd<R>::load(out + r * ldo + n * W) : simd<R>(R(0));
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n] = Accumulate ? simd<R>::load(out(r) + n * W) : simd<R>(R(0));
   for (index k = 0; k < depth; ++k) {
     simd<R> x[Vectors];
     WEFT_UNROLL for (int n = 0; n < Vectors; ++n) x[n] = load(s + k * lds + n * W);
@@ -23,7 +23,11 @@ WEFT_INLINE void product_block(const R* a, index lda, const S* s, index lds, R* 
     }
   }
   WEFT_UNROLL for (int r = 0; r < Rows; ++r)
-    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n].store(out + r * ldo + n * W);
+    WEFT_UNROLL for (int n = 0; n < Vectors; ++n) sum[r][n].store(out(r) + n * W);
+}
+template <int Rows, int Vectors, bool Accumulate = false, class R, class S>
+WEFT_INLINE void product_block(const R* a, index lda, const S* s, index lds, R* out, index ldo, index depth) {
+  product_rows<Rows, Vectors, Accumulate>(a, lda, s, lds, [&](int r) { return out + r * ldo; }, depth);
 }
 
 // out[rows][vectors] = A[rows][depth] S[depth][vectors] in blocks of Rows x Vectors.
