@@ -201,10 +201,15 @@ class attention_call {
     const R softcap = static_cast<R>(mixer_.softcap);
     const bool few = is_few(t.count() * x_.group());
     bool all = false;  // whether every row reads all that it sees
+    bool folded = false;
     if constexpr (scored_selector<Selector>) {
       load_queries(w.rows, n, h, first_row, count, R(1));
       all = mixer_.select.choose(places.visible(count - 1)).all();
-      const auto choose = [&](auto& operand, const auto& scored) { choose_lists(w.lists, w.rows, count, mixer_.select, places, operand, scored); };
+      folded = !all && !Selector::pooled;
+      const auto fold = [&](index row, const R* score) {
+        if (folded) fold_scored(w.rows, row, w.lists.list(row), score, w.lists.work, keys, scale_, softcap, x_.value_dim);
+      };
+      const auto choose = [&](auto& operand, const auto& scored) { choose_lists(w.lists, w.rows, count, mixer_.select, places, operand, scored, fold); };
       if constexpr (Selector::pooled) {
         key_source<R> means;
         means.slots = cache_slots(cache_.pooled.extent(2), {});
@@ -226,7 +231,8 @@ class attention_call {
         w.lists.lengths[r] = static_cast<std::int32_t>(given.size());
       }
     }
-    if (few || (!all && size < 32 && list_width_ * 4 < places.visible(count - 1) / size)) {
+    if (folded) {  // while it was chosen
+    } else if (few || (!all && size < 32 && list_width_ * 4 < places.visible(count - 1) / size)) {
       read_lists_by_row(w.lists, w.rows, count, w.plain, keys, n, h, places, size, softcap, w.some_keys, w.some_values, x_.key_dim, x_.value_dim);
     } else if (all) {
       const dense selector;

@@ -103,28 +103,62 @@ void score_rows(list_rows<R>& to, softmax_rows<R>& rows, index row, index count,
       for (index r = 0; r < n; ++r) {
         const R* const from = rows.p + r * attention_tile<R>::keys;
         R* const score = to.scores + (strip + r) * to.score_stride + base;
-        for (index i = 0; i < taken; ++i) score[i] = ranked(from[i]);
+        std::copy_n(from, taken, score);
       }
     }
   }
 }
 
-// The rows' lists by score.
-template <class R, class S, class Keys, class Selector>
+// The rows' lists by score; then(row, scores) for each while its scores are there: of pooled keys none where all are read.
+template <class R, class S, class Keys, class Selector, class Then>
 void choose_lists(list_rows<R>& to, softmax_rows<R>& rows, index count, const Selector& select, const row_places& places, Keys& operand,
-                  const key_source<S>& source) {
+                  const key_source<S>& source, Then&& then) {
+  const bool scores = !Selector::pooled && !select.choose(places.visible(count - 1)).all();
   for (index row = 0; row < count; row += to.scored) {
     const index n = std::min(to.scored, count - row);
     const list_choice last = select.choose(places.visible(row + n - 1));
-    if (!last.all()) score_rows(to, rows, row, n, operand, source, last.candidates);
+    if (scores || !last.all()) score_rows(to, rows, row, n, operand, source, last.candidates);
     for (index r = 0; r < n; ++r) {
       const list_choice choice = select.choose(places.visible(row + r));
       std::int32_t* const list = to.lists + (row + r) * to.width;
       index kept = keep_best(to.scores + r * to.score_stride, choice.candidates, choice.count, to.work, list);
       if (choice.forced >= 0) list[kept++] = static_cast<std::int32_t>(choice.forced);
       to.lengths[row + r] = static_cast<std::int32_t>(kept);
+      then(row + r, to.scores + r * to.score_stride);
     }
   }
+}
+
+// One row over single keys whose scores are at hand: of the keys nothing is read again, of the values what is chosen.
+template <class R, class T>
+void fold_scored(softmax_rows<R>& rows, index row, std::span<const std::int32_t> list, const R* score, R* weight, const key_source<T>& keys, R scale, R softcap,
+                 index value_dim) {
+  constexpr index W = simd<R>::width;
+  constexpr int most = 8;  // vectors of a row at a time
+  const auto n = static_cast<index>(list.size()), vectors = (n + W - 1) / W;
+  if (n == 0) return;
+  for (index i = 0; i < n; ++i) weight[i] = score[list[static_cast<std::size_t>(i)]] * scale;
+  std::fill(weight + n, weight + vectors * W, R(0));
+  if (softcap > 0) softmax_rows<R>::cap(weight, vectors, softcap);
+  std::fill(weight + n, weight + vectors * W, -std::numeric_limits<R>::infinity());
+  rows.fold_scores(row, weight, vectors);
+  key_walk<T> walk(keys);
+  const auto columns = [&]<int Vectors>(index c, auto&& load_at, std::integral_constant<int, Vectors>) {
+    R* const acc = rows.sums(row) + c;
+    simd<R> sum[Vectors];
+    WEFT_UNROLL for (int v = 0; v < Vectors; ++v) sum[v] = simd<R>::load(acc + v * W);
+    for (index i = 0; i < n; ++i) {
+      const T* const value = walk.value(list[static_cast<std::size_t>(i)]) + c;
+      const simd<R> w(weight[i]);
+      WEFT_UNROLL for (int v = 0; v < Vectors; ++v) sum[v] = fma(w, load_at(value + v * W), sum[v]);
+    }
+    WEFT_UNROLL for (int v = 0; v < Vectors; ++v) sum[v].store(acc + v * W);
+  };
+  const auto whole = [](const T* p) { return load(p); };
+  index c = 0;
+  for (; c + most * W <= value_dim; c += most * W) columns(c, whole, std::integral_constant<int, most>{});
+  for (; c + W <= value_dim; c += W) columns(c, whole, std::integral_constant<int, 1>{});
+  if (c < value_dim) columns(c, [&](const T* p) { return load(p, value_dim - c); }, std::integral_constant<int, 1>{});
 }
 
 // Single keys from all over, copied to lie side by side: `k` and `v` have room for a block.
