@@ -79,17 +79,19 @@ void run_attention(benchmark::State& s, const point& p, const Selector& checked,
 template <class T>
 void add_storage() {
   const std::vector<index> cache_lengths{512, 2048, 8192};
-  add<T>("softmax_attention", cache_lengths,
-         [](benchmark::State& s, const point& p) { run_attention<T>(s, p, weft::dense{}, weft::dense{}, weft::every_key); });
+  const auto dense = [](benchmark::State& s, const point& p) { run_attention<T>(s, p, weft::dense{}, weft::dense{}, weft::every_key); };
+  add<T>("softmax_attention", cache_lengths, dense);
   add<T>("sliding_window_attention", cache_lengths, [](benchmark::State& s, const point& p) {
     run_attention<T>(s, p, weft::window{.window = checked_window}, weft::window{.window = window_keys}, window_keys);
   });
   add<T>("topk_attention", cache_lengths, [](benchmark::State& s, const point& p) {
     run_attention<T>(s, p, weft::top_tokens{chosen_tokens}, weft::top_tokens{chosen_tokens}, chosen_tokens);
   });
-  add<T>("block_topk_attention", cache_lengths, [](benchmark::State& s, const point& p) {
-    run_attention<T>(s, p, an_eighth(check_time), an_eighth(p.time), p.time / 8);
-  });
+  const auto eighth = [](benchmark::State& s, const point& p) { run_attention<T>(s, p, an_eighth(check_time), an_eighth(p.time), p.time / 8); };
+  add<T>("block_topk_attention", cache_lengths, eighth);
+  const point long_text{.time = 16384, .dim = 128};  // where choosing must have paid
+  add_point<T>("softmax_attention", long_text, dense);
+  add_point<T>("block_topk_attention", long_text, eighth);
 }
 
 }  // namespace
