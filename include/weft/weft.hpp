@@ -15,6 +15,7 @@
 #include "backend/cpu/recurrence_vjp.hpp"
 #include "backend/cpu/sum_vjp.hpp"
 #include "core/executor.hpp"
+#include "core/gradient_memory.hpp"
 #include "core/verbs.hpp"
 #include "core/zero_gradient.hpp"
 #include "hybrid/rat_literal.hpp"

@@ -123,6 +123,42 @@ void gradients_survive_failing_allocations(const subject& m, dice& d) {
     }
 }
 
+// What gradient_memory tells is the most that is held, but for a few small things.
+void gradient_memory_is_what_is_taken(const subject& m, dice& d) {
+  if (!m.has_gradients()) return;
+  sizes size;
+  size.batch = 2, size.time = 150, size.heads = 2, size.group = 2, size.key_dim = 24, size.value_dim = 17;
+  scene s(m, size, {}, d);
+  for (field& f : s.p.fields) f.null = false;
+  for (const index every : {0, 16, 64}) {
+    stage c(m, s);
+    weft::cpu warm, fresh;
+    weft::tape first{.every = every}, tape{.every = every};
+    const auto told = m.gradient_memory(warm, s.p.s, c.a.in, *c.state, c.o, c.d_o, c.d_in, every);
+    const auto again = c.state->copy();
+    m.record(warm, c.a.in, *again, c.o, first, {});
+    std::ptrdiff_t recorded = 0, back = 0;
+    {
+      const watch w(-1);
+      m.record(warm, c.a.in, *c.state, c.o, tape, {});
+      recorded = most_held;
+    }
+    {
+      const watch w(-1);
+      m.vjp(fresh, c.a.in, tape, c.d_o, *c.d_state, c.d_in);
+      back = most_held;
+    }
+    for (const weft::gradient_bytes& t : told) {
+      CAPTURE(every, t.tape, recorded, t.vjp, back);
+      CHECK(t.tape == tape.bytes());
+      for (const auto& [said, seen] : {std::pair{t.tape, recorded}, {t.vjp, back}}) {
+        CHECK(seen >= static_cast<std::ptrdiff_t>(said));
+        CHECK(seen <= static_cast<std::ptrdiff_t>(said) + 4096);
+      }
+    }
+  }
+}
+
 void warm_calls_allocate_nothing(const subject& m, dice& d) {
   weft::cpu cpu;
   small_call c(m, 1, d);
@@ -138,6 +174,7 @@ void warm_calls_allocate_nothing(const subject& m, dice& d) {
 
 TEST_CASE("a failing allocation changes nothing") { contract::for_each_subject(1, contract::survives_failing_allocations); }
 TEST_CASE("a failing allocation changes no gradient") { contract::for_each_subject(1, contract::gradients_survive_failing_allocations); }
+TEST_CASE("the memory of gradients is told beforehand") { contract::for_each_subject(1, contract::gradient_memory_is_what_is_taken); }
 TEST_CASE("a warm executor allocates nothing") { contract::for_each_subject(1, contract::warm_calls_allocate_nothing); }
 
 // Extents of several digits: a message prepared for an error that does not come would not fit a short string.

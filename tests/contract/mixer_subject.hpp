@@ -236,14 +236,20 @@ class mixer_subject : public subject {
   void vjp(weft::cpu& on, const std::vector<tensor>& in, const weft::tape& tape, const tensor& d_o, any_state& d_state,
            const std::vector<tensor>& d_in) const override {
     if constexpr (differentiable) {
-      weft::cotangents_t<M> back{};
-      if (d_o.type == element_of<T>()) back.o = d_o.as<weft::view<const T, rank>>();
-      else back.o = d_o.as<weft::view<const R, rank>>();
-      weft::gradients_t<M> to{};
-      if constexpr (requires { F::aim(to, d_in); }) F::aim(to, d_in);
-      else aim_all(to, d_in);
+      const auto [back, to] = gradient_arguments(d_o, d_in);
       weft::vjp(on, mixer, views_of(in), tape, back, dynamic_cast<state_of<weft::state_gradient_t<M>>&>(d_state).value, to);
     }
+  }
+  std::vector<weft::gradient_bytes> gradient_memory(const weft::cpu& on, const sizes& s, const std::vector<tensor>& in, const any_state& state, const tensor& o,
+                                                    const tensor& d_o, const std::vector<tensor>& d_in, index every) const override {
+    std::vector<weft::gradient_bytes> told;
+    if constexpr (differentiable) {
+      const auto [back, to] = gradient_arguments(d_o, d_in);
+      told.push_back(weft::gradient_memory(on, mixer, views_of(in), dynamic_cast<const state_of<state_type>&>(state).value, outputs_for(o), back, to, every));
+      if constexpr (requires { weft::gradient_memory(on, mixer, F::shape(s), s.time, weft::tape{}, s.heads); })
+        told.push_back(weft::gradient_memory(on, mixer, F::shape(s), s.time, weft::tape{.every = every}, s.heads));
+    }
+    return told;
   }
 
   M mixer;
@@ -257,6 +263,14 @@ class mixer_subject : public subject {
     if constexpr (requires { F::aim(views, in); }) F::aim(views, in);
     else aim_all(views, in);
     return views;
+  }
+  static auto gradient_arguments(const tensor& d_o, const std::vector<tensor>& d_in) {
+    std::pair<weft::cotangents_t<M>, weft::gradients_t<M>> p{};
+    if (d_o.type == element_of<T>()) p.first.o = d_o.as<weft::view<const T, rank>>();
+    else p.first.o = d_o.as<weft::view<const R, rank>>();
+    if constexpr (requires { F::aim(p.second, d_in); }) F::aim(p.second, d_in);
+    else aim_all(p.second, d_in);
+    return p;
   }
   static typename M::outputs outputs_for(const tensor& out) {
     typename M::outputs to{};

@@ -77,6 +77,9 @@ class subject {
   virtual void record(weft::cpu&, const std::vector<tensor>&, any_state&, const tensor&, weft::tape&, std::span<const index>) const {}
   virtual void vjp(weft::cpu&, const std::vector<tensor>& /*in*/, const weft::tape&, const tensor& /*d_o*/, any_state& /*d_state*/,
                    const std::vector<tensor>& /*d_in*/) const {}
+  // What weft::gradient_memory tells of these calls; twice, where a formula of the sizes tells it too.
+  virtual std::vector<weft::gradient_bytes> gradient_memory(const weft::cpu&, const sizes&, const std::vector<tensor>& /*in*/, const any_state&, const tensor& /*o*/,
+                                                            const tensor& /*d_o*/, const std::vector<tensor>& /*d_in*/, index /*every*/) const { return {}; }
 
   double epsilon() const { return accumulator() == element::f64 ? 0x1p-52 : 0x1p-23; }
   std::vector<index> output_extents(const sizes& s) const {

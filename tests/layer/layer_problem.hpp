@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include <weft/core/gradient_memory.hpp>
 #include <weft/interop/eigen_pool.hpp>
 #include <weft/layer/layer_vjp.hpp>
 
@@ -84,6 +85,25 @@ double difference_of_gradients(R& a, R& b) {
   return d;
 }
 
+// What gradient_memory tells of a layer's calls is what tape and executor come to hold.
+template <class L>
+void check_memory(const layer_problem<L>& p, index every) {
+  weft::cpu forwards, back;
+  weft::tape tape{.every = every};
+  weft::array<double, 3> y(p.x.extent()), d_x(p.x.extent());
+  auto d = weft::zero_gradients(p.layer);
+  auto state = p.start;
+  auto d_state = weft::zero_state_gradient(p.layer, state);
+  const auto told = weft::gradient_memory(forwards, p.layer, {.x = p.x}, p.start, {.y = y}, {.y = p.d_y}, {.x = d_x, .parameters = &d}, every, p.cu);
+  CHECK(forwards.bytes() == 0);
+  weft::scan(forwards, p.layer, {.x = p.x}, state, {.y = y}, tape, p.cu);
+  weft::vjp(back, p.layer, {.x = p.x}, tape, {.y = p.d_y}, d_state, {.x = d_x, .parameters = &d});
+  CHECK(told.tape == tape.bytes());
+  CHECK(told.vjp == back.bytes());
+  CHECK(told.tape > 0);
+  CHECK(told.vjp > 0);
+}
+
 // Every gradient against differences; the choices of what is kept and wanted; threads; pieces.
 template <class L>
 void check_layer(layer_problem<L> p) {
@@ -114,6 +134,7 @@ void check_layer(layer_problem<L> p) {
 
   auto recomputed = p.gradients(executor, 0);
   CHECK(difference_of_gradients(recomputed, got) < 1e-12);
+  for (const index every : {0, 16}) check_memory(p, every);
   for (const int helpers : {1, 3}) {
     Eigen::ThreadPool threads(helpers);
     weft::eigen_pool pool(threads);

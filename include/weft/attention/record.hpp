@@ -22,6 +22,8 @@ struct attention_record {
   array<R, 4> o;                     // [B, T, HQ, V]
   array<R, 3> lse;                   // [B, T, HQ]
   array<std::int32_t, 4> lists;      // [B, T, HQ, width], of a selector by lists: what was read, ended by -1
+
+  std::size_t bytes() const { return state_bytes(before) + array_bytes(o, lse, lists); }
 };
 
 }  // namespace v1

@@ -61,6 +61,12 @@ class temporaries {
     std::size_t mark_;
   };
 
+  std::size_t bytes() const {
+    std::size_t n = 0;
+    for (const aligned_bytes& b : blocks_) n += b.size();
+    return n;
+  }
+
  private:
   std::vector<aligned_bytes> blocks_;
   std::size_t used_ = 0;
@@ -104,6 +110,21 @@ class cpu {
   WEFT_INLINE weft::temporaries& temporaries() { return temporaries_; }
   WEFT_INLINE bool rehearsing() const { return rehearsing_; }
 
+  // The memory that it has come to own, and the most that a call took beside it.
+  std::size_t bytes() const {
+    std::size_t n = temporaries_.bytes() + beside_;
+    for (const aligned_bytes& s : scratch_) n += s.size();
+    return n;
+  }
+  void took_beside(std::size_t bytes) { beside_ = std::max(beside_, bytes); }
+  // Another on the same pool, without memory yet.
+  cpu fresh() const {
+    cpu other;
+    other.pool_ = pool_, other.run_ = run_;
+    other.scratch_.resize(scratch_.size());
+    return other;
+  }
+
  private:
   friend class rehearsal;
 
@@ -112,6 +133,7 @@ class cpu {
   std::vector<aligned_bytes> scratch_;
   weft::temporaries temporaries_;
   bool rehearsing_ = false;
+  std::size_t beside_ = 0;
 };
 
 // While it lives, the verbs of its executor check their arguments and grow its memory, and do nothing else. The same calls

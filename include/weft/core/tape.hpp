@@ -18,10 +18,15 @@ inline namespace v1 {
 struct tape {
   index every = 64;
   std::any record{};  // the mixer's own; filled by scan
+  std::size_t (*record_bytes)(const std::any&) = nullptr;
+
+  // The memory that it holds.
+  std::size_t bytes() const { return record_bytes ? record_bytes(record) : 0; }
 
   // The record that scan fills: the last one's memory where it is of the same kind.
   template <class Record>
   Record& fill() {
+    record_bytes = [](const std::any& r) { return std::any_cast<const Record&>(r).bytes(); };
     if (Record* const old = std::any_cast<Record>(&record)) return *old;
     return record.emplace<Record>();
   }
@@ -34,6 +39,14 @@ struct tape {
     return *r;
   }
 };
+
+// The most memory that gradients take: what a tape holds between scan and vjp, and what vjp takes besides on an executor, once, for
+// any number of calls. gradient_memory(executor, mixer, ...), beside each mixer's vjp, tells it before there is any.
+struct gradient_bytes {
+  std::size_t tape = 0, vjp = 0;
+};
+template <class... Array>
+std::size_t array_bytes(const Array&... arrays) { return (std::size_t{0} + ... + arrays.bytes()); }
 
 // A state for a record, in the last one's memory where it is of the same extents.
 template <class S>

@@ -12,6 +12,13 @@ struct schedule_record {
   std::array<index, 3> extents{};  // of x
   std::vector<tape> layers;
   std::vector<array<T, 3>> inputs;  // of the layers but the first
+
+  std::size_t bytes() const {
+    std::size_t n = 0;
+    for (const tape& t : layers) n += t.bytes();
+    for (const auto& x : inputs) n += x.bytes();
+    return n;
+  }
 };
 
 }  // namespace v1

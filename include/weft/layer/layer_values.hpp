@@ -23,6 +23,13 @@ struct layer_kept {
   std::vector<array<std::byte, 1>> values;
   std::vector<tape> tapes;
   index every = 64;  // of the tapes
+
+  std::size_t bytes() const {
+    std::size_t n = 0;
+    for (const auto& v : values) n += v.bytes();
+    for (const tape& t : tapes) n += t.bytes();
+    return n;
+  }
 };
 
 // How a layer was called: one token a sequence, or a piece.

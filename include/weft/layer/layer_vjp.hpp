@@ -29,6 +29,15 @@ struct layer_record {
   bool recompute = false;            // only the start was kept
   typename L::state_type start;
   layer_kept kept;
+
+  std::size_t bytes() const {
+    return kept.bytes() + bytes_of(start);
+  }
+  static std::size_t bytes_of(const typename L::state_type& s) {
+    std::size_t n = 0;
+    io::for_each_array(s, {}, [&](const std::string&, const auto& a) { n += a.bytes(); });
+    return n;
+  }
 };
 
 template <class L>
@@ -134,7 +143,7 @@ void run_record(cpu& executor, const L& l, const typename L::inputs& in, typenam
   record.kept.every = tape.every;
   record.cu_seqlens.assign(cu.begin(), cu.end());
   if (record.recompute) {
-    record.start = state;
+    keep(record.start, state);
     run_scan(executor, l, in, state, out, cu);
   } else {
     detail::run(executor, l, in, state, out, recording_call{{.cu_seqlens = cu, .kept = &record.kept}});
@@ -169,6 +178,7 @@ void run_vjp(cpu& executor, const L& l, const typename L::inputs& in, const tape
   if (record.recompute) {
     auto state = record.start;
     detail::run(executor, l, in, state, {.y = taken()}, recording_call{{.cu_seqlens = record.cu_seqlens, .kept = &again}});
+    executor.took_beside(again.bytes() + record.bytes_of(state));
   }
   view<const R, 3> d_y;
   d_out.y.visit([&](const auto& v) {

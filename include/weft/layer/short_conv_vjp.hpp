@@ -16,6 +16,8 @@ struct conv_record {
   std::array<index, 4> extents{};  // batch, time, channels, taps
   std::vector<index> cu_seqlens;
   conv_state<T> start;
+
+  std::size_t bytes() const { return state_bytes(start); }
 };
 
 }  // namespace v1

@@ -22,6 +22,8 @@ struct recurrence_record {
   array<R, 4> erased;              // [B, rows, HV, V]: the solved values of the classes that erase
   array<R, 4> reads;               // [B, rows, HV, V]: o before the normaliser and the output hook, for policies that have one
   array<R, 3> denominators;        // [B, rows, HV]
+
+  std::size_t bytes() const { return array_bytes(states, normalisers, erased, reads, denominators); }
 };
 
 // Where the engine puts these things, wherever the memory is. Null: not kept.

@@ -23,6 +23,8 @@ struct aaren_record {
   double scale = 1;
   aaren_state<R> before;
   array<R, 4> o;                     // [B, T, H, V]
+
+  std::size_t bytes() const { return state_bytes(before) + array_bytes(o); }
 };
 
 }  // namespace v1
@@ -51,7 +53,7 @@ class aaren_vjp_call {
 
  private:
   attention_extents check(const M& mixer) const {
-    require(record_.filled, errc::value, "tape: expected one filled by a scan of this mixer, got one whose scan did not end");
+    require(record_.filled || executor_.rehearsing(), errc::value, "tape: expected one filled by a scan of this mixer, got one whose scan did not end");
     const attention_extents x = check_aaren(mixer, in_, record_.before, {}, cu_, false);
     require(aaren_extents(x) == record_.extents && mixer.scale_for(x.key_dim) == record_.scale, errc::value, "tape: expected one of a scan over ",
             check::list(aaren_extents(x)), " (batch, time, heads, key dim, value dim) with scale ", mixer.scale_for(x.key_dim), ", got ",

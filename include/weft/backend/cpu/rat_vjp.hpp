@@ -26,6 +26,8 @@ struct rat_record {
   key_value_cache<R> ends;           // of the chunks before and within the scan
   array<R, 4> o;                     // [B, T, H, D]
   array<R, 3> lse;                   // [B, T, H]
+
+  std::size_t bytes() const { return state_bytes(before) + state_bytes(ends) + array_bytes(o, lse); }
 };
 
 }  // namespace v1
@@ -38,8 +40,8 @@ inline std::array<index, 5> rat_record_extents(const rat_extents& x) { return {x
 
 template <class T>
 rat_extents check_rat_vjp(const rat<T>& mixer, const typename rat<T>::inputs& in, const rat_record<T>& record, const typename rat<T>::cotangents& d_out,
-                          const rat_gradient<accumulate_t<T>>& d_state, const typename rat<T>::gradients& d_in) {
-  require(record.filled, errc::value, "tape: expected one filled by a scan of this mixer, got one whose scan did not end");
+                          const rat_gradient<accumulate_t<T>>& d_state, const typename rat<T>::gradients& d_in, bool rehearsing) {
+  require(record.filled || rehearsing, errc::value, "tape: expected one filled by a scan of this mixer, got one whose scan did not end");
   const rat_extents x = check_rat(mixer, in, record.before, {}, record.cu_seqlens, false);
   require(rat_record_extents(x) == record.extents, errc::value, "tape: expected one of a scan over ", check::list(rat_record_extents(x)),
           " (batch, time, heads of q, heads, width), got ", check::list(record.extents));
@@ -69,7 +71,7 @@ class rat_vjp_call : rat_tokens<T> {
  public:
   rat_vjp_call(cpu& executor, const rat<T>& mixer, const typename rat<T>::inputs& in, const rat_record<T>& record, const typename rat<T>::cotangents& d_out,
                rat_gradient<R>& d_state, const typename rat<T>::gradients& d_in)
-      : tokens(executor, mixer, in, record.before, record.cu_seqlens, check_rat_vjp(mixer, in, record, d_out, d_state, d_in)), record_(record), d_out_(d_out),
+      : tokens(executor, mixer, in, record.before, record.cu_seqlens, check_rat_vjp(mixer, in, record, d_out, d_state, d_in, executor.rehearsing())), record_(record), d_out_(d_out),
         d_state_(d_state), d_in_(d_in) {
     if (x_.time > 0 && x_.key_dim > 0) run();
   }

@@ -109,11 +109,7 @@ view<T, 4> as_rows(const view<T, Rank>& v) {
 
 }  // namespace detail
 
-// The most memory that gradients take, in bytes: what a tape keeps between scan and vjp, and what vjp takes besides on an
-// executor, once, for any number of calls. For unpacked sequences of `time` tokens; all inputs' gradients wanted.
-struct gradient_bytes {
-  std::size_t tape = 0, vjp = 0;
-};
+// For unpacked sequences of `time` tokens, all inputs' gradients wanted. As many key heads as value heads, unless told.
 template <class P, class T, class S>
 gradient_bytes gradient_memory(const cpu& executor, const recurrence<P, T, S>& mixer, const shape& s, index time, const tape& tape, index key_heads = 0) {
   using R = accumulate_t<T>;

@@ -18,6 +18,13 @@ struct sum_record {
   std::array<index, static_cast<std::size_t>(rank)> extents{};  // of o
   std::array<tape, S::count> parts;
   std::array<array<accumulate_t<typename S::storage_type>, rank>, S::count> outputs;
+
+  std::size_t bytes() const {
+    std::size_t n = 0;
+    for (const tape& t : parts) n += t.bytes();
+    for (const auto& o : outputs) n += o.bytes();
+    return n;
+  }
 };
 
 }  // namespace v1
