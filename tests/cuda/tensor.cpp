@@ -141,6 +141,29 @@ TEST_CASE("the tensor-core schedule's splits on its grid, and its batches, have 
   }
 }
 
+template <class M>
+void contains(const std::string& name, const M& mixer) {
+  const tensor_subject<M> m(name, mixer, 64);
+  dice d(7);
+  for (int i = 0; i < 40; ++i) {
+    example e{"", {}};
+    e.s.batch = 2, e.s.time = 40 + d.below(60), e.s.heads = 2, e.s.key_dim = e.s.value_dim = 64;
+    if (i % 4 == 0) e.s.batch = 1, e.s.time = 90, e.s.cu = {0, 5, 37, 37, 90};
+    CAPTURE(name, i);
+    poison_is_contained(m, problem_of(m, e, d), d);
+  }
+}
+
+TEST_CASE("in the tensor-core schedule, a token reaches later outputs of its own head only") {
+  contains<weft::gated_delta_rule<weft::bf16>>("gated_delta", {});
+  contains<weft::gated_delta_rule<weft::bf16>>("gated_delta unit", {.qk_l2norm = true});
+  contains<weft::delta_rule<weft::fp16>>("delta fp16", {});
+  contains<weft::simple_gla<weft::bf16>>("simple_gla", {});
+  contains<weft::kda<weft::bf16>>("kda", {});
+  contains<weft::kda<weft::bf16>>("kda unit", {.qk_l2norm = true});
+  contains<weft::gla<weft::bf16>>("gla", {});
+}
+
 TEST_CASE("the tensor-core schedule's output may lie on q or v") {
   for (const int slice : {64, 128}) {
     const tensor_subject<weft::gated_delta_rule<weft::bf16>> m("gated_delta", {}, slice);

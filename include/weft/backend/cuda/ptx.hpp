@@ -40,6 +40,14 @@ __device__ inline float2 unpack(word x) {
   }
 }
 
+// sum + 0 * x, of pairs of T: NaN where x is not finite.
+template <class T>
+__device__ inline word add_zero_times(word sum, word x) {
+  if constexpr (std::is_same_v<T, bf16>) asm("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(x), "r"(0u));
+  else asm("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(x), "r"(0u));
+  return sum;
+}
+
 // 2^x; results below 2^-126 are 0.
 __device__ inline float exp2(float x) {
   float y;

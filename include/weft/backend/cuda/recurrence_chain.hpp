@@ -176,7 +176,9 @@ class chain_warp {
     const padded_tile pairs = b_.pairs(place.slot);
 #pragma unroll
     for (int t = 0; t < halves; ++t) {
-      const columns by(scalars.read, lane_, t);
+      columns by(scalars.read, lane_, t);
+      if (t > 0)
+        for (float2& x : by.half) x.x += scalars.poison, x.y += scalars.poison;
 #pragma unroll
       for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
 #pragma unroll

@@ -100,9 +100,12 @@ class prepare_base {
 
   // Rows past the end may be another sequence's.
   __device__ void clear_tail(int n) const {
+    clear_rows(b_.length(n), C, half_ * 32 + lane_, 32 * L::halves);
+  }
+  __device__ void clear_rows(int first, int end, int thread, int threads) const {
     constexpr int units = (2 * K + X.slice) / 8;
-    for (int i = half_ * 32 + lane_; i < (C - b_.length(n)) * units; i += 32 * L::halves) {
-      const int r = b_.length(n) + i / units, u = i % units;
+    for (int i = thread; i < (end - first) * units; i += threads) {
+      const int r = first + i / units, u = i % units;
       const word at = u < K / 8 ? b_.k(place_.stage).unit(r, u) : u < K / 4 ? b_.q(place_.stage).unit(r, u - K / 8) : b_.v(place_.stage).unit(r, u - K / 4);
       *reinterpret_cast<uint4*>(b_.memory + (at - b_.base)) = uint4{};
     }
@@ -133,6 +136,47 @@ class prepare_base {
     if constexpr (form.q < unit_keys<P>()) f.q *= of_q[lane_];
     if constexpr (form.k < unit_keys<P>()) f.k *= of_k[lane_], f.c *= of_k[lane_];
     __syncwarp();
+  }
+
+  // Adds a number times 0 to the row sums of a fragment: they stay 0 where all numbers are finite.
+  static __device__ void look(word (&seen)[2], const fragment& x) {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) seen[w % 2] = ptx::add_zero_times<T>(seen[w % 2], x.w[w]);
+  }
+
+  // A product's zeros do not keep a NaN of a later token from an earlier one. So a sequence ends for the products where one
+  // of its numbers is not finite: from that token on the inputs are 0, every output and the state are NaN. Returns the first
+  // such token of the warp's half, or C; `seen` is of its q and k.
+  // A decay of minus infinity is a number like any other.
+  __device__ int cut(factors& f, word (&seen)[2]) const {
+    for (int i = 0; i < X.slice / 16; ++i) look(seen, left(b_.v(place_.stage), 16 * half_, 16 * i));
+    const bool own = lane_ / 16 == half_ && !(0.f * f.q + 0.f * f.k + 0.f * f.c + 0.f * f.z == 0.f && f.g < INFINITY);
+    const bool upper = (seen[0] & 0x7fff7fffu) != 0, lower = (seen[1] & 0x7fff7fffu) != 0;
+    if (!__any_sync(~0u, own || upper || lower)) return C;
+    int first = own ? lane_ % 16 : 16;
+    if (upper) first = ::min(first, lane_ / 4);
+    else if (lower) first = ::min(first, 8 + lane_ / 4);
+    first = 16 * half_ + __reduce_min_sync(~0u, first);
+    if (lane_ >= first) f.q = f.k = f.c = f.z = 0;
+    clear_rows(first, 16 * half_ + 16, lane_, 32);
+    ptx::publish_to_copies();
+    __syncwarp();
+    return first;
+  }
+  __device__ fragment rows_before(int first, fragment x) const {
+#pragma unroll
+    for (int w = 0; w < 4; ++w)
+      if (16 * half_ + lane_ / 4 + 8 * (w % 2) >= first) x.w[w] = 0;
+    return x;
+  }
+  // What the chain makes of a cut: the rest of the outputs and the state become NaN.
+  __device__ void publish_cut(int first) const {
+    chunk_scalars<C>& s = b_.scalars(place_.slot);
+    const float nan = __int_as_float(0x7fffffff);
+    if (half_ == 0 && lane_ == 0) s.poison = first < C ? nan : 0.f;
+    if (lane_ / 16 != half_ || lane_ < first) return;
+    s.read[lane_] = nan;
+    if (lane_ == first) s.write[lane_] = nan;
   }
 
   // Substitution in float, a column a lane (twice: each half of the warp keeps 8 of the 16 rows).

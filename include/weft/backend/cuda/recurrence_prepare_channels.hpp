@@ -41,10 +41,14 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
       for (int c = lane_; c < K; c += 32) b_.decay(place_.slot)[c] = totals(0)[c] * totals(1)[c];
 
     octets sums;
-    walk(f.g, sums);
+    word seen[2] = {};
+    walk(f.g, sums, seen);
     if (this->job_.x.unit) unit_lengths(sums, f);
+    __syncwarp();
+    const int first = this->cut(f, seen);
     decays()[C + lane_] = f.k;
     publish_scalars(f);
+    this->publish_cut(first);
     ptx::publish_to_copies();
     this->sync_group();
     block kk{}, qk{};
@@ -54,7 +58,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
       __syncwarp();
       load_gates(n + L::groups);
     }
-    write_pairs(f, sums, kk, qk);
+    write_pairs(f, sums, kk, qk, first);
     if constexpr (L::erases) {
       __syncwarp();
       this->invert_diagonal();
@@ -136,7 +140,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   }
 
   // Goes through the channels, 16 at a time: the products within the warp's tokens, and the rewritten tiles.
-  __device__ void walk(float scale, octets& sums) const {
+  __device__ void walk(float scale, octets& sums, word (&seen)[2]) const {
     const int g = lane_ / 4, i = lane_ % 4;
     const swizzled_tile k_tile = b_.k(place_.stage), q_tile = b_.q(place_.stage), tail = b_.tail(place_.slot);
     const float by[2] = {__shfl_sync(~0u, scale, 16 * half_ + g), __shfl_sync(~0u, scale, 16 * half_ + g + 8)};
@@ -187,6 +191,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         const fragment writers_here = scaled(k, after);
         if (half_ == 0) store_left(writers(), 0, c, writers_here);
         readers[part][0] = scaled(k, before), readers[part][1] = scaled(q, before);
+        base::look(seen, k);
+        base::look(seen, readers[part][1]);  // with the decays
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
           const float2 other = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
@@ -231,8 +237,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     }
   }
 
-  // P to the chain, T for the inverse, with the readers' and writers' factors.
-  __device__ void write_pairs(const factors& f, const octets& sums, const block& kk, const block& qk) const {
+  // P to the chain, T for the inverse, with the readers' and writers' factors; T is 0 in rows from `cut` on.
+  __device__ void write_pairs(const factors& f, const octets& sums, const block& kk, const block& qk, int cut) const {
     const padded_tile pairs = b_.pairs(place_.slot);
     const int g = lane_ / 4, first = 16 * half_;
     const auto of_writer = [&](int s) {
@@ -249,7 +255,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
       put(pairs.element(first + t, first + s), ptx::pack<T>(px * reader[r] * x, py * reader[r] * y));
       if constexpr (L::erases) {
         float* const to = diagonal() + s * L::diagonal_stride + t;
-        to[0] = tx * eraser[r] * x, to[L::diagonal_stride] = ty * eraser[r] * y;
+        const bool there = first + t < cut;
+        to[0] = there ? tx * eraser[r] * x : 0.f, to[L::diagonal_stride] = there ? ty * eraser[r] * y : 0.f;
       }
     };
     const int s = 2 * (lane_ % 4);
@@ -275,7 +282,10 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
           const int column = 8 * h + s;
           const float x = of_writer(column), y = of_writer(column + 1);
           put(pairs.element(16 + g + 8 * r, column), ptx::pack<T>(qk.half[h][2 * r] * reader[r] * x, qk.half[h][2 * r + 1] * reader[r] * y));
-          if constexpr (L::erases) put(below_.element(g + 8 * r, column), ptx::pack<fp16>(kk.half[h][2 * r] * eraser[r] * x, kk.half[h][2 * r + 1] * eraser[r] * y));
+          if constexpr (L::erases) {
+            const bool there = 16 + g + 8 * r < cut;
+            put(below_.element(g + 8 * r, column), there ? ptx::pack<fp16>(kk.half[h][2 * r] * eraser[r] * x, kk.half[h][2 * r + 1] * eraser[r] * y) : 0);
+          }
         }
     }
   }

@@ -21,7 +21,7 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
   __device__ void prepare(int n, const lanes_of<P, float>& raw) {
     factors f = n * C + lane_ < b_.tokens ? this->factors_of(raw) : factors{};
     // 2^-150 is 0, and the difference of two infinities is not.
-    float total = f.g < -150.f ? -150.f : f.g;  // of the tokens up to the lane's
+    float total = f.g < -150.f ? -150.f : f.g < INFINITY ? f.g : 0.f;  // of the tokens up to the lane's
     for (int d = 1; d < 32; d *= 2) {
       const float before = __shfl_up_sync(~0u, total, d);
       if (lane_ >= d) total += before;
@@ -39,8 +39,14 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
       q[i] = left(b_.q(place_.stage), 16 * half_, 16 * i);
       k[i] = left(b_.k(place_.stage), 16 * half_, 16 * i);
     }
+    word seen[2] = {};
+    for (int i = 0; i < steps; ++i) base::look(seen, q[i]), base::look(seen, k[i]);
+    const int first = this->cut(f, seen);
+    if (first < C)
+      for (int i = 0; i < steps; ++i) q[i] = this->rows_before(first, q[i]), k[i] = this->rows_before(first, k[i]);
     decays()[lane_] = total, decays()[C + lane_] = f.k;
     publish_scalars(f, total);
+    this->publish_cut(first);
     __syncwarp();
     products(f, q, k);
     if constexpr (L::erases) {
@@ -51,7 +57,6 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
     }
     ptx::arrive(b_.prepared(n));
   }
-
 
  private:
   // Of the warp's own tokens.

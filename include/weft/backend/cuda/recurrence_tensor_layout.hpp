@@ -52,6 +52,7 @@ template <int C>
 struct chunk_scalars {
   float erase[C], value[C], read[C], write[C];
   float decay;
+  float poison;  // NaN where the first half holds a number that is not finite, else 0
 };
 
 // Byte offsets in shared memory.
