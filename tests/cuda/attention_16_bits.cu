@@ -4,6 +4,19 @@
 #include "attention_session.cuh"
 
 namespace contract {
+
+// Not in the library: a selector of a user, of more ranges than the kernels keep at once.
+struct stripes {
+  index size = 10;
+
+  template <class F>
+  constexpr void select(const weft::query_span& q, F&& f) const {
+    for (index begin = 0; begin < q.end; begin += 2 * size) f(weft::key_range{begin, begin + size});
+  }
+  weft::retained_keys retained() const { return {}; }
+  void check() const {}
+};
+
 namespace {
 
 using weft::attention, weft::bf16, weft::fp16, weft::window;
@@ -94,6 +107,8 @@ std::vector<std::string> wrong_attention_16_bits() {
   calls_hold<attention<bf16, window>>("window 128", {.select = {.window = 200, .kept = 3}}, {.batch = 2, .heads = 1, .query_heads = 2, .key_dim = 128, .value_dim = 128}, {500, 1, 170, 1, 1, 600}, true);
   calls_hold<attention<bf16, window>>("window 64", {.select = {.window = 7}}, {.batch = 1, .heads = 2, .query_heads = 2, .key_dim = 64, .value_dim = 64}, {300, 5, 1, 100, 1});
   calls_hold<attention<bf16>>("17 heads of one", {}, {.batch = 2, .heads = 2, .query_heads = 34, .key_dim = 128, .value_dim = 128, .capacity = 700}, {40, 1, 1});
+  calls_hold<attention<bf16, stripes>>("a selector of a user", {}, {.batch = 1, .heads = 2, .query_heads = 4, .key_dim = 128, .value_dim = 128, .capacity = 900}, {500, 1, 200, 1}, true);
+  calls_hold<attention<float, stripes>>("a selector of a user, float", {}, {.batch = 1, .heads = 2, .query_heads = 4, .key_dim = 20, .value_dim = 30, .capacity = 900}, {500, 1, 200, 1}, true);
   packed_hold();
   in_place_holds();
   poison_stays<attention<bf16>>("dense", {}, {.batch = 2, .heads = 2, .query_heads = 4, .key_dim = 64, .value_dim = 64, .capacity = 900}, {300, 1, 40, 1});

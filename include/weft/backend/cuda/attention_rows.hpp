@@ -183,21 +183,43 @@ class row_attention {
   R sum_[tile::rows];                              // of the thread's column
 };
 
+// Blocks of rows by their numbers: all of them, or where `again` has a number for each piece of 128 tokens of a query head
+// (attention_tensor.hpp), those of pieces whose number is not 0.
+struct row_blocks {
+  int rows = 16, slices = 1;
+  index tiles = 1;  // of a key head, or pieces of a query head
+  index count = 0;
+  const int* again = nullptr;
+  static constexpr int tokens_again = 128;
+};
+
 template <class T, class Selector>
 __global__ void __launch_bounds__(attention_tile<T>::threads)
-    attention_rows(const __grid_constant__ attention_job<T, Selector> job, int rows, index tiles, int slices) {
+    attention_rows(const __grid_constant__ attention_job<T, Selector> job, const __grid_constant__ row_blocks blocks) {
   __shared__ attention_tile<T> s;
-  index i = blockIdx.x;
-  row_block b;
-  b.rows = rows;
-  b.split = static_cast<int>(i % job.splits), i /= job.splits;
-  b.slice = static_cast<int>(i % slices), i /= slices;
-  b.first = (tiles - 1 - i % tiles) * rows, i /= tiles;  // the last rows read the most keys
-  b.key_head = static_cast<int>(i % job.heads);
-  b.n = i / job.heads;
-  b.group = job.group();
-  b.head = b.key_head * b.group;
-  row_attention<T, Selector>(job, s, b).run();
+  for (index number = blockIdx.x; number < blocks.count; number += gridDim.x) {
+    index i = number;
+    row_block b;
+    b.rows = blocks.rows;
+    b.split = static_cast<int>(i % job.splits), i /= job.splits;
+    b.slice = static_cast<int>(i % blocks.slices), i /= blocks.slices;
+    int parts = 1;
+    if (blocks.again) {
+      if (blocks.again[i] == 0) continue;
+      b.head = static_cast<int>(i / blocks.tiles % job.query_heads);
+      b.key_head = b.head / job.group();
+      b.n = i / blocks.tiles / job.query_heads;
+      b.first = (blocks.tiles - 1 - i % blocks.tiles) * blocks.tokens_again;
+      parts = blocks.tokens_again / blocks.rows;
+    } else {
+      b.first = (blocks.tiles - 1 - i % blocks.tiles) * blocks.rows, i /= blocks.tiles;  // the last rows read the most keys
+      b.key_head = static_cast<int>(i % job.heads);
+      b.n = i / job.heads;
+      b.group = job.group();
+      b.head = b.key_head * b.group;
+    }
+    for (; parts > 0; --parts, b.first += b.rows) row_attention<T, Selector>(job, s, b).run();
+  }
 }
 
 // A row a block: joins the splits of its keys, and its sink.

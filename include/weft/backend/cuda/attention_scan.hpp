@@ -109,9 +109,8 @@ void run_rows(cuda& executor, const attention_job<T, Selector>& job, index token
   const int slices = std::max(1, (job.value_dim + tile::columns - 1) / tile::columns);
   int rows = tile::rows;
   if constexpr (requires { job.select.share(0); }) rows = job.select.share(job.group());
-  const index tiles = (tokens * job.group() + rows - 1) / rows;
-  launch("attention_rows", attention_rows<T, Selector>, job.sequences * job.heads * tiles * slices * job.splits, tile::threads, 0, executor.stream(), job, rows, tiles,
-         slices);
+  const index tiles = (tokens * job.group() + rows - 1) / rows, count = job.sequences * job.heads * tiles * slices * job.splits;
+  launch("attention_rows", attention_rows<T, Selector>, count, tile::threads, 0, executor.stream(), job, row_blocks{rows, slices, tiles, count});
   if (job.splits > 1) launch("attention_merge", attention_merge<T, Selector>, job.sequences * job.query_heads, 128, 0, executor.stream(), job);
 }
 

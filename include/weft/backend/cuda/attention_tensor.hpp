@@ -16,7 +16,7 @@ namespace device {
 
 // The tokens of a piece; those of the last keys come first, heads one after the other, so that a head's keys stay in the cache.
 struct query_block {
-  static constexpr int rows = 128;
+  static constexpr int rows = row_blocks::tokens_again;
   index n, first;
   int head;
 
@@ -366,8 +366,7 @@ class query_warps {
     for (int r = 0; r < 2; ++r) {
       float top = -INFINITY;
 #pragma unroll
-      for (int i = 0; i < 64; ++i)
-        if (i / 2 % 2 == r) top = fmaxf(top, s[i]);
+      for (int i = 2 * r; i < 64; i += 4) top = fmaxf(top, fmaxf(s[i], s[i + 1]));
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
       const float m = fmaxf(m_[r], top * factor_), safe = m == -INFINITY ? 0.f : m;
@@ -375,8 +374,8 @@ class query_warps {
       m_[r] = m;
       float sum = 0;
 #pragma unroll
-      for (int i = 0; i < 64; ++i)
-        if (i / 2 % 2 == r) sum += s[i] = ptx::exp2(fmaf(s[i], factor_, -safe));
+      for (int i = 2 * r; i < 64; i += 4)
+        for (int e = i; e < i + 2; ++e) sum += s[e] = ptx::exp2(fmaf(s[e], factor_, -safe));
       l_[r] = l_[r] * left[r] + sum;
     }
   }
@@ -412,8 +411,9 @@ class query_warps {
 #pragma unroll
       for (int w = 0; w < 4; ++w) read[w] >>= lane_ % 4 * 2;
 #pragma unroll
-      for (int i = 0; i < 64; ++i)
-        if (i / 2 % 2 == r && !(read[i / 16] >> (i / 4 % 4 * 8 + i % 2) & 1)) s[i] = -INFINITY;
+      for (int i = 2 * r; i < 64; i += 4)
+        for (int e = 0; e < 2; ++e)
+          if (!(read[i / 16] >> (i / 4 % 4 * 8 + e) & 1)) s[i + e] = -INFINITY;
     }
   }
   // The n lowest bits.
@@ -449,23 +449,6 @@ __global__ void __launch_bounds__(attention_stages<D>::threads, 1)
     query_warps<T, Selector, D>(job, maps, work, base, s).run();
   }
 #endif
-}
-
-// The pieces that had a NaN.
-template <class T, class Selector>
-__global__ void __launch_bounds__(attention_tile<T>::threads)
-    attention_again(const __grid_constant__ attention_job<T, Selector> job, const __grid_constant__ attention_work work) {
-  __shared__ attention_tile<T> s;
-  const auto told = [&](index number) { return number < work.count && work.again[number] != 0; };
-  for (index base = blockIdx.x; base < work.count; base += static_cast<index>(gridDim.x) * blockDim.x) {
-    if (!__syncthreads_or(told(base + static_cast<index>(threadIdx.x) * gridDim.x))) continue;
-    for (index i = 0, number = base; i < blockDim.x; ++i, number += gridDim.x) {
-      if (!told(number)) continue;
-      const query_block q = query_block::of(job, number, work.blocks_a_head);
-      for (int row = 0; row < query_block::rows; row += attention_tile<T>::rows)
-        row_attention<T, Selector>(job, s, {.n = q.n, .key_head = q.head / job.group(), .head = q.head, .first = q.first + row}).run();
-    }
-  }
 }
 
 }  // namespace device

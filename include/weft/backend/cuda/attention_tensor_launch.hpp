@@ -62,7 +62,8 @@ void run_attention_tensor(cuda& executor, const attention_job<T, Selector>& job,
   };
   if (x.key_dim == 64) start(attention_tensor<T, Selector, 64>, attention_stages<64>{});
   else start(attention_tensor<T, Selector, 128>, attention_stages<128>{});
-  launch("attention_again", attention_again<T, Selector>, blocks, attention_tile<T>::threads, 0, executor.stream(), job, work);
+  launch("attention_rows", attention_rows<T, Selector>, blocks, attention_tile<T>::threads, 0, executor.stream(), job,
+         row_blocks{.tiles = a_head, .count = work.count, .again = work.again});
 }
 
 }  // namespace device
