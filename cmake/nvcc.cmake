@@ -18,6 +18,12 @@ else()
   endif()
 endif()
 
+option(WEFT_CUDA "Programs and benches run on a GPU too, where nvcc is found; tests compile their kernels without" ON)
+set(WEFT_CUDA_PROGRAMS FALSE)
+if(WEFT_CUDA AND WEFT_CUDA_FOUND)
+  set(WEFT_CUDA_PROGRAMS TRUE)
+endif()
+
 # Compiles .cu files; the list `objects` has what to link.
 function(weft_nvcc objects)
   separate_arguments(targets UNIX_COMMAND "${WEFT_CUDA_TARGETS}")

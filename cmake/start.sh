@@ -11,6 +11,7 @@ build=${BUILD_DIR:-build}
 jobs=$(nproc 2>/dev/null || echo 2)
 CXX=${CXX:-c++}
 bench=ON  # the tests do without: it holds every engine once more
+cuda=ON   # where no GPU is, the tests do without the programs' kernels: their own are the same
 
 # A package is missing where its command, or its header as the compiler finds it, is.
 lacks_command() { ! command -v "$1" >/dev/null 2>&1; }
@@ -55,7 +56,7 @@ install_missing() {
 
 build_targets() {
   # shellcheck disable=SC2086
-  cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_BENCH=$bench ${CMAKE_ARGS:-}
+  cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DWEFT_BUILD_BENCH=$bench -DWEFT_CUDA=$cuda ${CMAKE_ARGS:-}
   cmake --build "$build" -j "$jobs" ${1:+--target "$@"}
 }
 
@@ -86,6 +87,7 @@ case $job in
   test)
     install_missing
     bench=OFF
+    [ -e /dev/nvidiactl ] || cuda=OFF
     build_targets
     ctest --test-dir "$build" --output-on-failure --no-label-summary -j 2 "$@"
     ;;
