@@ -83,13 +83,16 @@ std::vector<example> examples(bool erases) {
   return all;
 }
 
+using change = std::function<void(problem&, dice&)>;
+
 template <class M>
-void holds(const std::string& name, const M& mixer, bool erases, double like_keys = 0.005) {
+void holds(const std::string& name, const M& mixer, bool erases, double like_keys = 0.005, const change& adapt = [](problem&, dice&) {}) {
   unsigned seed = 1;
   for (const example& e : examples(erases))
     for (const int slice : {64, 128}) {
       if (slice > e.s.value_dim || (e.s.key_dim == 64 && slice == 128)) continue;
       tensor_subject<M> m(name, mixer, slice);
+      m.adapt = adapt;
       dice d(seed++);
       const problem p = problem_of(m, e, d);
       const auto start = random_state(m, p, start::random, d);
@@ -113,6 +116,10 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   holds<weft::kda<weft::bf16>>("kda", {}, true, 0.006);
   holds<weft::kda<weft::bf16>>("kda unit", {.qk_l2norm = true}, true, 0.006);
   holds<weft::gla<weft::bf16>>("gla", {}, false);
+  holds<weft::hgrn2<weft::bf16>>("hgrn2", {}, false);
+  holds<weft::rwkv6<weft::bf16>>("rwkv6", {}, false);
+  holds<weft::comba<weft::bf16>>("comba", {}, true, 0.005, weakened_key);
+  holds<weft::comba<weft::bf16>>("comba unit", {.qk_l2norm = true}, true, 0.005, weakened_key);
   holds<weft::recurrence<clear_leaky_delta, weft::bf16>>("a policy of a user", {}, true);
 }
 
@@ -162,6 +169,9 @@ TEST_CASE("in the tensor-core schedule, a token reaches later outputs of its own
   contains<weft::kda<weft::bf16>>("kda", {});
   contains<weft::kda<weft::bf16>>("kda unit", {.qk_l2norm = true});
   contains<weft::gla<weft::bf16>>("gla", {});
+  contains<weft::hgrn2<weft::bf16>>("hgrn2", {});
+  contains<weft::rwkv6<weft::bf16>>("rwkv6", {});
+  contains<weft::comba<weft::bf16>>("comba", {});
 }
 
 TEST_CASE("the tensor-core schedule's output may lie on q or v") {

@@ -1,8 +1,11 @@
 // The tensor-core schedule by itself, with a slice of the test's choice.
 #pragma once
+#include <weft/recurrence/comba.hpp>
 #include <weft/recurrence/delta_rule.hpp>
 #include <weft/recurrence/gla.hpp>
+#include <weft/recurrence/hgrn2.hpp>
 #include <weft/recurrence/retention.hpp>
+#include <weft/recurrence/rwkv6.hpp>
 
 #include "../recurrence/example_policy.hpp"
 #include "../contract/subject.hpp"

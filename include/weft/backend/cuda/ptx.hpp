@@ -48,6 +48,15 @@ __device__ inline word add_zero_times(word sum, word x) {
   return sum;
 }
 
+// Products of pairs of T.
+template <class T>
+__device__ inline word multiply(word x, word y) {
+  word r;
+  if constexpr (std::is_same_v<T, bf16>) asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(x), "r"(y));
+  else asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(x), "r"(y));
+  return r;
+}
+
 // 2^x; results below 2^-126 are 0.
 __device__ inline float exp2(float x) {
   float y;

@@ -1,7 +1,7 @@
 // The chain warps of the tensor-core engine. Each holds S^T for its rows of value columns and all keys in accumulators; their
 // layout is that of a left operand, so neither the state nor what is computed from it passes through shared memory, and the
 // warps never wait for each other. Per chunk:
-//   R^T = value o v^T - erase o (S^T k^T),  U^T = R^T A^T,  o^T = read o (S^T q^T) + U^T P^T,
+//   R^T = value o v^T - erase o (S^T c^T),  U^T = R^T A^T,  o^T = read o (S^T q^T) + U^T P^T,
 //   S^T <- decay S^T + (write o U)^T k
 #pragma once
 #include "recurrence_tensor_layout.hpp"
@@ -59,8 +59,8 @@ class chain_warp {
       for (int x = 0; x < 4; ++x) b.half[h][x] *= by.at(h, x);
   }
 
-  // S^T q^T, and for an erase S^T k^T, for the chunk's tokens: the state is rounded to operands once, and is not needed after.
-  __device__ void read(const swizzled_tile& q, const swizzled_tile& k, float decay, const float* channel_decay, block (&of_q)[blocks][halves], block (&of_k)[blocks][halves]) {
+  // S^T q^T, and for an erase S^T c^T, for the chunk's tokens: the state is rounded to operands once, and is not needed after.
+  __device__ void read(const swizzled_tile& q, const swizzled_tile& c, float decay, const float* channel_decay, block (&of_q)[blocks][halves], block (&of_c)[blocks][halves]) {
 #pragma unroll
     for (int j = 0; j < steps; ++j) {
       fragment s[blocks];
@@ -77,9 +77,9 @@ class chain_warp {
 #pragma unroll
       for (int t = 0; t < halves; ++t) {
         if constexpr (L::erases) {
-          const fragment b = right(k, 16 * t, 16 * j);
+          const fragment b = right(c, 16 * t, 16 * j);
 #pragma unroll
-          for (int m = 0; m < blocks; ++m) of_k[m][t].template add_product<T>(s[m], b);
+          for (int m = 0; m < blocks; ++m) of_c[m][t].template add_product<T>(s[m], b);
         }
         const fragment b = right(q, 16 * t, 16 * j);
 #pragma unroll
@@ -89,87 +89,125 @@ class chain_warp {
   }
 
   // Rounds what a warp adds to the state. The error of a token's number is added to a later token's before that is rounded, so
-  // that errors do not add up along keys that are alike; for others they are as they were.
+  // that errors do not add up along keys that are alike; for others they are as they were. An error is NaN from a number on
+  // that is not finite.
   struct rounding {
-    float carried[2] = {};
-    __device__ word round(int row, float low, float high) {
-      low += carried[row];
+    float carried[2][2] = {};
+    __device__ word round(float& error, float low, float high) {
+      low += error;
       const word r = ptx::pack<T>(low, high);
       const float2 kept = ptx::unpack<T>(r);
-      carried[row] = (low - kept.x) + (high - kept.y);
+      error = (low - kept.x) + (high - kept.y);
       return r;
     }
     __device__ fragment round(const block& b) {
       fragment f;
-      f.w[0] = round(0, b.half[0][0], b.half[0][1]), f.w[1] = round(1, b.half[0][2], b.half[0][3]);
-      f.w[2] = round(0, b.half[1][0], b.half[1][1]), f.w[3] = round(1, b.half[1][2], b.half[1][3]);
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int r = 0; r < 2; ++r) f.w[2 * h + r] = round(carried[h][r], b.half[h][2 * r], b.half[h][2 * r + 1]);
       return f;
     }
+    __device__ float sum() const { return (carried[0][0] + carried[0][1]) + (carried[1][0] + carried[1][1]); }
   };
 
-  __device__ void fold(const chunk_place<L>& place) {
-    const swizzled_tile k = b_.k(place.stage), q = b_.q(place.stage), v = b_.v(place.stage);
-    const chunk_scalars<C>& scalars = b_.scalars(place.slot);
-    block o[blocks][halves] = {}, sum[blocks][halves] = {};
-    read(q, k, scalars.decay, b_.decay(place.slot), o, sum);
-    fragment written[blocks][halves], update[blocks][halves];  // U as o reads it, and times `write`
-    if constexpr (L::erases) {
-      fragment residual[blocks][halves];
+  using tokens = fragment[blocks][halves];  // value columns x tokens
+
+  // R; v itself without an erase.
+  __device__ void residual(const swizzled_tile& v, const chunk_scalars<C>& scalars, const block (&of_c)[blocks][halves], tokens& to) const {
 #pragma unroll
-      for (int t = 0; t < halves; ++t) {
-        const columns erase(scalars.erase, lane_, t), value(scalars.value, lane_, t);
+    for (int t = 0; t < halves; ++t) {
+      const columns erase(scalars.erase, lane_, t), value(scalars.value, lane_, t);
 #pragma unroll
-        for (int m = 0; m < blocks; ++m) {
-          fragment& r = residual[m][t];
-          r = left_turned(v, 16 * t, row_ + 16 * m);
+      for (int m = 0; m < blocks; ++m) {
+        fragment& r = to[m][t];
+        r = left_turned(v, 16 * t, row_ + 16 * m);
+        if constexpr (L::erases)
 #pragma unroll
           for (int h = 0; h < 2; ++h)
 #pragma unroll
             for (int pair = 0; pair < 2; ++pair) {
               const float2 x = ptx::unpack<T>(r.w[2 * h + pair]);
-              const float(&from)[4] = sum[m][t].half[h];
+              const float(&from)[4] = of_c[m][t].half[h];
               r.w[2 * h + pair] = ptx::pack<T>(x.x * value.half[h].x - erase.half[h].x * from[2 * pair], x.y * value.half[h].y - erase.half[h].y * from[2 * pair + 1]);
             }
-        }
       }
-      const padded_tile inverse = b_.inverse(place.slot);
-      rounding kept[blocks];
+    }
+  }
+
+  // U from R, as o reads it and, times `write`, as the state takes it. Returns a number that is finite where U is.
+  __device__ float solve(const chunk_place<L>& place, const chunk_scalars<C>& scalars, const tokens& residual, tokens& written, tokens& update) const {
+    const padded_tile inverse = b_.inverse(place.slot);
+    rounding kept[blocks];
 #pragma unroll
-      for (int t = 0; t < halves; ++t) {
-        block u[blocks] = {};
+    for (int t = 0; t < halves; ++t) {
+      block u[blocks] = {};
+      if constexpr (L::erases)
 #pragma unroll
         for (int s = 0; s <= t; ++s) {
           const fragment a = right_turned(inverse, 16 * s, 16 * t);
 #pragma unroll
           for (int m = 0; m < blocks; ++m) u[m].template add_product<T>(residual[m][s], a);
         }
-        const columns write(scalars.write, lane_, t);
+      const columns write(scalars.write, lane_, t);
 #pragma unroll
-        for (int m = 0; m < blocks; ++m) {
-          written[m][t] = u[m].template as_left<T>();
-          scale(u[m], write);
-          update[m][t] = kept[m].round(u[m]);
+      for (int m = 0; m < blocks; ++m) {
+        if constexpr (L::erases) written[m][t] = u[m].template as_left<T>();
+        else written[m][t] = residual[m][t], u[m] = block::of_left<T>(residual[m][t]);
+        scale(u[m], write);
+        update[m][t] = kept[m].round(u[m]);
+      }
+    }
+    float sum = 0;
+#pragma unroll
+    for (int m = 0; m < blocks; ++m) sum += kept[m].sum();
+    return sum;
+  }
+
+  // The first token of the chunk with a number of v that is not finite, in the warp's columns; or C.
+  __device__ int first_wrong(const swizzled_tile& v) const {
+    int first = C;
+    for (int t = halves - 1; t >= 0; --t)
+      for (int m = 0; m < blocks; ++m) {
+        const fragment x = left_turned(v, 16 * t, row_ + 16 * m);
+        for (int w = 3; w >= 0; --w) {
+          const float2 pair = ptx::unpack<T>(x.w[w]);
+          const int token = 16 * t + block_column(lane_, w / 2, 0);
+          if (0.f * pair.y != 0.f) first = ::min(first, token + 1);
+          if (0.f * pair.x != 0.f) first = ::min(first, token);
         }
       }
-    } else {
-      rounding kept[blocks];
-#pragma unroll
-      for (int t = 0; t < halves; ++t) {
-        const columns write(scalars.write, lane_, t);
-#pragma unroll
-        for (int m = 0; m < blocks; ++m) {
-          written[m][t] = left_turned(v, 16 * t, row_ + 16 * m);
-          block u;
-#pragma unroll
-          for (int h = 0; h < 2; ++h)
-#pragma unroll
-            for (int pair = 0; pair < 2; ++pair) {
-              const float2 x = ptx::unpack<T>(written[m][t].w[2 * h + pair]);
-              u.half[h][2 * pair] = x.x, u.half[h][2 * pair + 1] = x.y;
-            }
-          scale(u, write);
-          update[m][t] = kept[m].round(u);
+    return __reduce_min_sync(~0u, first);
+  }
+  // f of the lane's tokens from `first` on, of all: pairs of tokens as a mask for their word.
+  template <class F>
+  __device__ void from_token(int first, tokens& all, F&& f) const {
+    for (int t = 0; t < halves; ++t)
+      for (int m = 0; m < blocks; ++m)
+        for (int w = 0; w < 4; ++w) {
+          const int token = 16 * t + block_column(lane_, w / 2, 0);
+          f(all[m][t].w[w], token, (token >= first ? 0xffffu : 0u) | (token + 1 >= first ? 0xffff0000u : 0u));
         }
+  }
+
+  __device__ void fold(const chunk_place<L>& place) {
+    const swizzled_tile q = b_.q(place.stage), v = b_.v(place.stage);
+    const chunk_scalars<C>& scalars = b_.scalars(place.slot);
+    block o[blocks][halves] = {}, sum[blocks][halves] = {};
+    read(q, b_.c(place.stage), scalars.decay, b_.decay(place.slot), o, sum);
+    tokens r, written, update;
+    residual(v, scalars, sum, r);
+    // A number of v that is not finite would reach the tokens before it by a product's zeros. Then v ends there for the products
+    // of these columns, and what follows is NaN, as is the state.
+    int first = C;
+    if (__any_sync(~0u, !(::fabsf(solve(place, scalars, r, written, update)) < INFINITY))) {
+      first = first_wrong(v);
+      if (first < C) {
+        from_token(first, r, [](word& x, int, word mask) { x &= ~mask; });
+        solve(place, scalars, r, written, update);
+        from_token(first, update, [&](word& x, int token, word mask) {
+          if (token <= first) x |= mask;
+        });
       }
     }
 
@@ -179,6 +217,13 @@ class chain_warp {
       columns by(scalars.read, lane_, t);
       if (t > 0)
         for (float2& x : by.half) x.x += scalars.poison, x.y += scalars.poison;
+      if (first < C)
+        for (int h = 0; h < 2; ++h) {
+          const int token = 16 * t + block_column(lane_, h, 0);
+          const float nan = __int_as_float(0x7fffffff);
+          if (token >= first) by.half[h].x = nan;
+          if (token + 1 >= first) by.half[h].y = nan;
+        }
 #pragma unroll
       for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
 #pragma unroll
@@ -192,7 +237,7 @@ class chain_warp {
     }
     if (b_.length(place.n) < C) store_tail(place.n, v);
 
-    const swizzled_tile writers = L::channels ? b_.tail(place.slot) : k;
+    const swizzled_tile writers = L::channels ? b_.tail(place.slot) : b_.k(place.stage);
     ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
 #pragma unroll
     for (int j = 0; j < steps; ++j)

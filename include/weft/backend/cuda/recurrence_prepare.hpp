@@ -15,7 +15,8 @@ class prepare_base {
   using B = tensor_block<P, T, K, X>;
   using place = chunk_place<L>;
   static constexpr int C = X.chunk, steps = K / 16;
-  static constexpr structure form = structure_of<P>();
+  static constexpr structure form = L::form;
+  static constexpr bool pre = P::axes.timing == timing::pre;
 
  public:
   __device__ prepare_base(const tensor_job<P, T>& job, const tensor_maps& maps, const B& block, int warp)
@@ -67,7 +68,7 @@ class prepare_base {
       if constexpr (role_of<P, m>.width == width::value_dim) e = 1;
     });
     const key_terms<float> side = job_.policy.template key_side<float>(keys);
-    return {side.q * job_.x.scale, side.k, side.c, job_.policy.template write<float>(values), L::decays ? side.g * 1.4426950408889634f : 0.f};
+    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, side.c, job_.policy.template write<float>(values), L::decays ? side.g * 1.4426950408889634f : 0.f};
   }
 
   // The output of chunk n, from the place of its v.
@@ -83,7 +84,8 @@ class prepare_base {
     const int token = static_cast<int>(b_.begin) + n * C, batch = static_cast<int>(b_.batch);
     ptx::arrive_expecting(full, L::stage_bytes);
     for (int c = 0; c < K; c += 64) {
-      ptx::tensor_load(b_.k(stage).unit(0, c / 8), &maps_.k, c, b_.key_head, token, batch, full);
+      if constexpr (L::loads_k) ptx::tensor_load(b_.k(stage).unit(0, c / 8), &maps_.k, c, b_.key_head, token, batch, full);
+      if constexpr (L::loads_c) ptx::tensor_load(b_.c(stage).unit(0, c / 8), &maps_.c, c, b_.key_head, token, batch, full);
       ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token, batch, full);
     }
     for (int c = 0; c < X.slice; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
@@ -103,10 +105,10 @@ class prepare_base {
     clear_rows(b_.length(n), C, half_ * 32 + lane_, 32 * L::halves);
   }
   __device__ void clear_rows(int first, int end, int thread, int threads) const {
-    constexpr int units = (2 * K + X.slice) / 8;
+    constexpr int of_keys = L::keys * K / 8, units = of_keys + X.slice / 8;
     for (int i = thread; i < (end - first) * units; i += threads) {
       const int r = first + i / units, u = i % units;
-      const word at = u < K / 8 ? b_.k(place_.stage).unit(r, u) : u < K / 4 ? b_.q(place_.stage).unit(r, u - K / 8) : b_.v(place_.stage).unit(r, u - K / 4);
+      const word at = u < of_keys ? b_.tile(place_.stage, u / (K / 8)).unit(r, u % (K / 8)) : b_.v(place_.stage).unit(r, u - of_keys);
       *reinterpret_cast<uint4*>(b_.memory + (at - b_.base)) = uint4{};
     }
   }
@@ -126,15 +128,18 @@ class prepare_base {
         for (int h = 0; h < 2; ++h) to[first + g + 8 * h] = rsqrtf((g % 2 ? squares.half[h][2 * h + 1] : squares.half[h][2 * h]) + job_.x.l2norm_eps);
     };
     float* const of_k = reinterpret_cast<float*>(mine_);  // G and the factors come here next
-    float* const of_q = of_k + C;
+    float *const of_q = of_k + C, *const of_c = diagonal();
     if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return left(b_.q(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_q);
     if constexpr (form.k < unit_keys<P>()) {
       lengths([&](int i) { return left(b_.k(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_k);
       if (half_ == 1) lengths([&](int i) { return left(b_.k(place_.stage), 0, 16 * i); }, 0, of_k);
     }
+    constexpr bool unit_c = L::loads_c && form.c < unit_keys<P>();
+    if constexpr (unit_c) lengths([&](int i) { return left(b_.c(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_c);
     __syncwarp();
     if constexpr (form.q < unit_keys<P>()) f.q *= of_q[lane_];
-    if constexpr (form.k < unit_keys<P>()) f.k *= of_k[lane_], f.c *= of_k[lane_];
+    if constexpr (form.k < unit_keys<P>()) f.k *= of_k[lane_];
+    if constexpr (L::loads_c ? unit_c : form.k < unit_keys<P>()) f.c *= (L::loads_c ? of_c : of_k)[lane_];
     __syncwarp();
   }
 
@@ -145,11 +150,10 @@ class prepare_base {
   }
 
   // A product's zeros do not keep a NaN of a later token from an earlier one. So a sequence ends for the products where one
-  // of its numbers is not finite: from that token on the inputs are 0, every output and the state are NaN. Returns the first
+  // of its keys or gates is not finite (the chain sees to v): from that token on the inputs are 0, every output and the state are NaN. Returns the first
   // such token of the warp's half, or C; `seen` is of its q and k.
   // A decay of minus infinity is a number like any other.
   __device__ int cut(factors& f, word (&seen)[2]) const {
-    for (int i = 0; i < X.slice / 16; ++i) look(seen, left(b_.v(place_.stage), 16 * half_, 16 * i));
     const bool own = lane_ / 16 == half_ && !(0.f * f.q + 0.f * f.k + 0.f * f.c + 0.f * f.z == 0.f && f.g < INFINITY);
     const bool upper = (seen[0] & 0x7fff7fffu) != 0, lower = (seen[1] & 0x7fff7fffu) != 0;
     if (!__any_sync(~0u, own || upper || lower)) return C;
@@ -229,7 +233,8 @@ class prepare_base {
   }
 
   // exp of the decay between two tokens where the inverse was made without.
-  static __device__ float since(float later, float earlier) { return L::decays && !L::channels ? ptx::exp2(later - earlier) : 1.f; }
+  static constexpr bool plain_inverse = L::decays && !L::channels && !pre;
+  static __device__ float since(float later, float earlier) { return plain_inverse ? ptx::exp2(later - earlier) : 1.f; }
   __device__ float* decays() const { return reinterpret_cast<float*>(mine_); }  // G of the chunk's tokens, and then the writers' factors
   __device__ float* diagonal() const { return reinterpret_cast<float*>(mine_ + L::diagonal); }
   __device__ void put(word at, word value) const { *reinterpret_cast<word*>(b_.memory + (at - b_.base)) = value; }

@@ -13,7 +13,7 @@ template <class P, class T, int K, tensor_tuning X>
 class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T, K, X> {
   using base = prepare_base<prepare_channels, P, T, K, X>;
   using typename base::B, typename base::L, typename base::factors;
-  using base::C, base::steps, base::b_, base::lane_, base::half_, base::group_, base::place_, base::below_, base::decays, base::diagonal, base::put, base::maps_;
+  using base::C, base::form, base::steps, base::b_, base::lane_, base::half_, base::group_, base::place_, base::below_, base::decays, base::diagonal, base::put, base::maps_;
 
  public:
   using base::base;
@@ -69,6 +69,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   }
 
  private:
+  static constexpr bool exclusive = P::axes.read == read::exclusive_bonus;
+
   // Products within the warp's 16 tokens, by octets of them: rows 0-7 of an accumulator are the keys as erase readers, rows 8-15
   // q; columns are the writers. level[l] holds where the tokens' numbers differ in bit l at most, `same` each with its own octet
   // without decay, `between` the second octet with the first; `readers` is q with itself, where its length is wanted.
@@ -128,15 +130,52 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     if (4 * lane_ < K) *reinterpret_cast<float4*>(totals(half_) + 4 * lane_) = {ptx::exp2(sum.x), ptx::exp2(sum.y), ptx::exp2(sum.z), ptx::exp2(sum.w)};
   }
 
-  static __device__ word scaled(word x, float2 by) {
-    const float2 v = ptx::unpack<T>(x);
-    return ptx::pack<T>(v.x * by.x, v.y * by.y);
-  }
   static __device__ fragment scaled(const fragment& x, const float2 (&by)[4]) {
     fragment r;
 #pragma unroll
-    for (int w = 0; w < 4; ++w) r.w[w] = scaled(x.w[w], by[w]);
+    for (int w = 0; w < 4; ++w) {
+      const float2 v = ptx::unpack<T>(x.w[w]);
+      r.w[w] = ptx::pack<T>(v.x * by[w].x, v.y * by[w].y);
+    }
     return r;
+  }
+  // By factors that are rounded first: a third of the instructions.
+  static __device__ fragment rounded(const float2 (&x)[4]) {
+    fragment r;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) r.w[w] = ptx::pack<T>(x[w].x, x[w].y);
+    return r;
+  }
+  static __device__ fragment times(const fragment& x, const fragment& by) {
+    fragment r;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) r.w[w] = ptx::multiply<T>(x.w[w], by.w[w]);
+    return r;
+  }
+
+  // What the policy makes of channels c + 8 (w / 2) + 2i and the next, for the rows of a fragment's words: f of its terms.
+  template <class F>
+  __device__ fragment made(int c, const fragment& q, const fragment& k, const float2 (&g)[4], F&& f) const {
+    fragment r;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      const int channel = c + 8 * (w / 2) + 2 * (lane_ % 4);
+      const float2 of_q = ptx::unpack<T>(q.w[w]), of_k = ptx::unpack<T>(k.w[w]);
+      r.w[w] = ptx::pack<T>(f(terms(channel, of_q.x, of_k.x, g[w].x)), f(terms(channel + 1, of_q.y, of_k.y, g[w].y)));
+    }
+    return r;
+  }
+  __device__ key_terms<float> terms(int channel, float q, float k, float g) const {
+    lanes_of<P, float> lane{};
+    auto members = tie_members(lane);
+    const int head = b_.head;
+    for_each_member(this->job_.in, [&](const auto& v, auto m) {
+      constexpr role what = role_of<P, m>;
+      if constexpr (what.width == width::key_dim && !what.time) std::get<m>(members) = v.data[head * v.stride[0] + channel];
+    });
+    std::get<form.q>(members) = q, std::get<form.g>(members) = g;
+    if constexpr (L::loads_k) std::get<form.k>(members) = k;
+    return this->job_.policy.template key_side<float>(lane);
   }
 
   // Goes through the channels, 16 at a time: the products within the warp's tokens, and the rewritten tiles.
@@ -150,32 +189,37 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
         const int c = 32 * box + 16 * part;
-        const fragment k = left(k_tile, 16 * half_, c), q = left(q_tile, 16 * half_, c);
         // Word w of a fragment: row g + 8 (w % 2), channels c + 8 (w / 2) + 2i and the next.
-        float2 before[4], after[4], all[4];  // what is lost since the block's start, itself included; until its end; in all
+        float2 gates[4];
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
           const int channel = c + 8 * (w / 2) + 2 * i;
-          const float2 x = *reinterpret_cast<const float2*>(gate(16 * half_ + g + 8 * (w % 2), channel) + channel % 4 * 4);
-          before[w] = all[w] = {ptx::exp2(x.x * by[w % 2]), ptx::exp2(x.y * by[w % 2])};
+          gates[w] = *reinterpret_cast<const float2*>(gate(16 * half_ + g + 8 * (w % 2), channel) + channel % 4 * 4);
+        }
+        const fragment q = left(q_tile, 16 * half_, c);
+        fragment k{};
+        if constexpr (L::loads_k) k = left(k_tile, 16 * half_, c);
+        else k = made(c, q, k, gates, [](const auto& side) { return side.k; });
+        // What is lost since the block's start (by the reader's own decay too, where it reads after it); until its end; in all.
+        float2 before[4], after[4], all[4];
+#pragma unroll
+        for (int w = 0; w < 4; ++w) {
+          all[w] = {ptx::exp2(gates[w].x * by[w % 2]), ptx::exp2(gates[w].y * by[w % 2])};
+          before[w] = exclusive ? float2{1.f, 1.f} : all[w];
           after[w] = {1.f, 1.f};
         }
+        const fragment own = exclusive ? made(c, q, k, gates, [](const auto& side) { return side.q * side.u; }) : q;
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
-          product(sums.same[x], k.w[x], q.w[x], k.w[2 + x], q.w[2 + x], k.w[x], k.w[2 + x]);
+          product(sums.same[x], k.w[x], own.w[x], k.w[2 + x], own.w[2 + x], k.w[x], k.w[2 + x]);
           if (this->job_.x.unit) product(sums.readers[x], q.w[x], q.w[x], q.w[2 + x], q.w[2 + x], q.w[x], q.w[2 + x]);
         }
 #pragma unroll
         for (int level = 0; level < 3; ++level) {
           const bool second = g >> level & 1;
-          word kf[4], qf[4];
+          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(k, b) : fragment{}, kf = times(k, a);
 #pragma unroll
-          for (int w = 0; w < 4; ++w) {
-            const float2 f = second ? before[w] : after[w];
-            kf[w] = scaled(k.w[w], f), qf[w] = scaled(q.w[w], f);
-          }
-#pragma unroll
-          for (int x = 0; x < 2; ++x) product(sums.level[level][x], kf[x], qf[x], kf[2 + x], qf[2 + x], kf[x], kf[2 + x]);
+          for (int x = 0; x < 2; ++x) product(sums.level[level][x], cf.w[x], qf.w[x], cf.w[2 + x], qf.w[2 + x], kf.w[x], kf.w[2 + x]);
 #pragma unroll
           for (int w = 0; w < 4; ++w) {
             const float2 other = {__shfl_xor_sync(~0u, all[w].x, 4 << level), __shfl_xor_sync(~0u, all[w].y, 4 << level)};
@@ -183,23 +227,32 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
             all[w].x *= other.x, all[w].y *= other.y;
           }
         }
-        product(sums.between, scaled(k.w[1], before[1]), scaled(q.w[1], before[1]), scaled(k.w[3], before[3]), scaled(q.w[3], before[3]),
-                scaled(k.w[0], after[0]), scaled(k.w[2], after[2]));
+        {
+          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(k, b) : fragment{}, kf = times(k, a);
+          product(sums.between, cf.w[1], qf.w[1], cf.w[3], qf.w[3], kf.w[0], kf.w[2]);
+        }
 #pragma unroll
         for (int w = 0; w < 4; ++w) grow(before[w], after[w], all[w ^ 1], w % 2);
 
-        const fragment writers_here = scaled(k, after);
-        if (half_ == 0) store_left(writers(), 0, c, writers_here);
-        readers[part][0] = scaled(k, before), readers[part][1] = scaled(q, before);
+        // Of the half; then of the chunk.
+        const fragment q_since = scaled(q, before), k_since = L::erases ? scaled(k, before) : fragment{};
         base::look(seen, k);
-        base::look(seen, readers[part][1]);  // with the decays
+        base::look(seen, q_since);  // with the decays
+        float2 other[4];
 #pragma unroll
-        for (int w = 0; w < 4; ++w) {
-          const float2 other = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
-          grow(before[w], after[w], other, half_ == 1);
+        for (int w = 0; w < 4; ++w) other[w] = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
+        if (half_ == 0) {
+          store_left(writers(), 0, c, times(k, rounded(after)));
+#pragma unroll
+          for (int w = 0; w < 4; ++w) after[w].x *= other[w].x, after[w].y *= other[w].y;
+          if constexpr (L::erases) store_left(k_tile, 0, c, k_since);
+          store_left(q_tile, 0, c, q_since);
+        } else {
+          readers[part][0] = k_since, readers[part][1] = q_since;
+          const fragment first = rounded(other);
+          if constexpr (L::erases) store_left(k_tile, 16, c, times(k_since, first));
+          store_left(q_tile, 16, c, times(q_since, first));
         }
-        if constexpr (L::erases) store_left(k_tile, 16 * half_, c, scaled(k, before));
-        store_left(q_tile, 16 * half_, c, scaled(q, before));
         store_left(tail, 16 * half_, c, scaled(k, after));
       }
       if (half_ == 1) {
@@ -266,9 +319,12 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int differ = g ^ (s + e);
-        const auto& of = differ >= 4 ? sums.level[2][x] : differ >= 2 ? sums.level[1][x] : sums.level[0][x];
-        p[e] = s + e < g ? of[2 + e] : s + e == g ? sums.same[x][2 + e] : 0.f;
-        t[e] = s + e < g ? of[e] : 0.f;
+        const auto of = [&](int row) {  // numbers, not places: the sums stay in registers
+          const float far = sums.level[2][x][row], near = sums.level[1][x][row], next = sums.level[0][x][row];
+          return differ >= 4 ? far : differ >= 2 ? near : next;
+        };
+        p[e] = s + e < g ? of(2 + e) : s + e == g ? sums.same[x][2 + e] : 0.f;
+        t[e] = s + e < g ? of(e) : 0.f;
       }
       write(g + 8 * x, s + 8 * x, p[0], p[1], t[0], t[1], x);
     }

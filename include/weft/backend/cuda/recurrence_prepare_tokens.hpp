@@ -1,6 +1,6 @@
 // The prepare warps where a token has one decay, or none: the pair products P and T of a chunk. The inverse needs no decay,
-// A = Gamma o (I + T0)^-1 with T0_ts = c_t . k_s: no exponential enters the substitution. Exponents are never positive for
-// decays that are not.
+// A = Gamma o (I + T0)^-1 with T0_ts = c_t . k_s: no exponential enters the substitution. An erase that reads before the decay
+// has no such form: there T_ts = c_t . k_s exp(G_{t-1} - G_s) is inverted. Exponents are never positive for decays that are not.
 #pragma once
 #include "recurrence_prepare.hpp"
 
@@ -12,7 +12,7 @@ template <class P, class T, int K, tensor_tuning X>
 class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, X> {
   using base = prepare_base<prepare_tokens, P, T, K, X>;
   using typename base::B, typename base::L, typename base::factors;
-  using base::C, base::steps, base::b_, base::lane_, base::half_, base::place_, base::below_, base::decays, base::diagonal, base::put;
+  using base::C, base::pre, base::steps, base::b_, base::lane_, base::half_, base::place_, base::below_, base::decays, base::diagonal, base::put;
 
  public:
   using base::base;
@@ -34,21 +34,22 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
     this->use_scratch(n / L::groups);
 
     if (this->job_.x.unit) this->unit_lengths(f);
-    fragment q[steps], k[steps];
+    fragment q[steps], c[steps];
+    word seen[2] = {};
     for (int i = 0; i < steps; ++i) {
       q[i] = left(b_.q(place_.stage), 16 * half_, 16 * i);
-      k[i] = left(b_.k(place_.stage), 16 * half_, 16 * i);
+      c[i] = left(b_.c(place_.stage), 16 * half_, 16 * i);
+      base::look(seen, q[i]), base::look(seen, c[i]);
+      if constexpr (L::loads_c) base::look(seen, left(b_.k(place_.stage), 16 * half_, 16 * i));
     }
-    word seen[2] = {};
-    for (int i = 0; i < steps; ++i) base::look(seen, q[i]), base::look(seen, k[i]);
     const int first = this->cut(f, seen);
     if (first < C)
-      for (int i = 0; i < steps; ++i) q[i] = this->rows_before(first, q[i]), k[i] = this->rows_before(first, k[i]);
+      for (int i = 0; i < steps; ++i) q[i] = this->rows_before(first, q[i]), c[i] = this->rows_before(first, c[i]);
     decays()[lane_] = total, decays()[C + lane_] = f.k;
     publish_scalars(f, total);
     this->publish_cut(first);
     __syncwarp();
-    products(f, q, k);
+    products(f, q, c);
     if constexpr (L::erases) {
       __syncwarp();
       this->invert_diagonal();
@@ -59,38 +60,44 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
   }
 
  private:
+  // The sum of the decays of the tokens before the lane's.
+  __device__ float before(float total) const {
+    const float sum = __shfl_up_sync(~0u, total, 1);
+    return lane_ > 0 ? sum : 0.f;
+  }
   // Of the warp's own tokens.
   __device__ void publish_scalars(const factors& f, float total) const {
-    const float end = __shfl_sync(~0u, total, 31), since_start = ptx::exp2(total), to_end = ptx::exp2(end - total);
+    const float end = __shfl_sync(~0u, total, 31), earlier = before(total), since_start = ptx::exp2(total), to_end = ptx::exp2(end - total);
     if (lane_ / 16 != half_) return;
     chunk_scalars<C>& s = b_.scalars(place_.slot);
     // Without an erase U is v itself, and z's factor goes where v does.
-    if constexpr (L::erases) s.erase[lane_] = f.c * since_start, s.value[lane_] = f.z;
+    if constexpr (L::erases) s.erase[lane_] = f.c * (pre ? ptx::exp2(earlier) : since_start), s.value[lane_] = f.z;
     s.read[lane_] = f.q * since_start;
     s.write[lane_] = f.k * to_end * (L::erases ? 1.f : f.z);
     if (lane_ == 31) s.decay = since_start;
   }
 
-  // P_ts = (q_t . k_s) Gamma_ts with its factors for s <= t, to the chain; T0_ts = (c_t . k_s) for s < t.
-  __device__ void products(const factors& f, const fragment (&q)[steps], const fragment (&k)[steps]) const {
+  // P_ts = (q_t . k_s) Gamma_ts with its factors for s <= t, to the chain; T0_ts, or T_ts, for s < t.
+  __device__ void products(const factors& f, const fragment (&q)[steps], const fragment (&c)[steps]) const {
     const float* const g_and_k = decays();
     const int g = lane_ / 4, row = 16 * half_ + g;
-    float reader[2], eraser[2], since[2];
+    float reader[2], eraser[2], since[2], earlier[2];
     for (int r = 0; r < 2; ++r) {
       reader[r] = __shfl_sync(~0u, f.q, row + 8 * r);
       eraser[r] = __shfl_sync(~0u, f.c, row + 8 * r);
       since[r] = g_and_k[row + 8 * r];
+      if constexpr (pre) earlier[r] = row + 8 * r > 0 ? g_and_k[row + 8 * r - 1] : 0.f;
     }
     const float z = L::erases ? 1.f : f.z;
 #pragma unroll
     for (int j = 0; j < L::halves; ++j) {
       if (j > half_) break;
-      block qk{}, kk{};
+      block qk{}, ck{};
 #pragma unroll
       for (int i = 0; i < steps; ++i) {
         const fragment b = right(b_.k(place_.stage), 16 * j, 16 * i);
         qk.add_product<T>(q[i], b);
-        if constexpr (L::erases) kk.add_product<T>(k[i], b);
+        if constexpr (L::erases) ck.add_product<T>(c[i], b);
       }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
@@ -106,7 +113,8 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
           if constexpr (L::decays) p *= ptx::exp2(since[r] - (x % 2 ? gs.y : gs.x));
           if constexpr (!L::erases) p *= __shfl_sync(~0u, z, column);
           pair[x] = j < half_ || column <= row + 8 * r ? p : 0.f;
-          erased[x] = kk.half[h][x] * eraser[r] * writer;
+          erased[x] = ck.half[h][x] * eraser[r] * writer;
+          if constexpr (pre) erased[x] *= ptx::exp2(::fminf(earlier[r] - (x % 2 ? gs.y : gs.x), 0.f));
         }
         const padded_tile to = b_.pairs(place_.slot);
 #pragma unroll

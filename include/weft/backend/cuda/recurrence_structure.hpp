@@ -1,6 +1,6 @@
-// What the tensor-core engine must know of a policy's maps before it runs: that q, k, c and z are inputs times numbers of the
-// token. Then its tiles are the inputs as they lie in memory. Found by running the maps at compile time on symbols, so the
-// maps must be constexpr; a policy whose maps are not, or do more to a channel than scale it, takes the portable schedule.
+// What the tensor-core engine must know of a policy's maps before it runs: which of q, k, c and z are inputs times numbers of
+// the token. Those tiles are the inputs as they lie in memory; others are made where channels are visited one by one. Found by running the maps at compile time on symbols, so the
+// maps must be constexpr; a policy whose maps are not takes the portable schedule.
 #pragma once
 #include "../../math/functions.hpp"
 #include "../../recurrence/policy.hpp"
@@ -34,7 +34,7 @@ constexpr symbol log1p_(symbol x) { return opaque(x); }
 constexpr symbol sqrt_(symbol x) { return opaque(x); }
 constexpr symbol where_nonneg_(symbol x, symbol a, symbol b) { return x.member == symbol::of_gates ? a + b : symbol::of(symbol::other); }
 
-// The members that q, k, c, z and the decay scale.
+// The members that q, k, c, z and the decay scale; of_gates or other where there is none.
 struct structure {
   int q, k, c, z, g;
 };
@@ -59,17 +59,19 @@ constexpr structure structure_of() {
 template <class P>
 concept transparent = std::is_empty_v<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
 
-// Policies of the engine: no erase, or one along the key; decays that are numbers of the token, or one input a channel.
+// Policies of the engine: no erase, or a tied one; decays that are numbers of the token, or one input a channel. Where channels
+// decay they are visited anyway: there the writer may be made of anything a channel knows.
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
-  if constexpr (a.erase == erase::two_writers || a.timing != timing::post || a.read != read::inclusive || a.normalised || a.micro_steps || has_output<P> ||
-                !transparent<P>) {
+  if constexpr (a.erase == erase::two_writers || a.normalised || a.micro_steps || has_output<P> || !transparent<P>) {
     return false;
   } else {
     constexpr structure s = structure_of<P>();
-    constexpr bool one_decay = a.decay != decay::per_channel && s.g == symbol::of_gates, channels = a.decay == decay::per_channel && s.g >= 0;
-    return s.q >= 0 && s.k >= 0 && s.z >= 0 && (one_decay || channels) && (a.erase == erase::none || s.c == s.k);
+    if constexpr (s.q < 0 || s.z < 0) return false;
+    else if constexpr (a.decay == decay::per_channel)
+      return s.g >= 0 && a.timing == timing::post && (a.erase == erase::none || (s.k >= 0 && s.c == s.k));
+    else return s.g == symbol::of_gates && s.k >= 0 && (a.erase == erase::none || s.c >= 0) && a.read == read::inclusive;
   }
 }
 

@@ -79,8 +79,10 @@ void run_tensor(cuda& executor, const recurrence<P, T, S>& mixer, const recurren
                        .offsets = offsets};
   const auto map_of = [&](const auto& v, std::size_t i) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), 32); };
   auto members = tie_members(job.in);
-  tensor_maps maps{map_of(std::get<form.q>(members), form.q), map_of(std::get<form.k>(members), form.k), map_of(std::get<form.z>(members), form.z),
-                   map_rows("o", out.o.narrow_view(), 32), {}};
+  tensor_maps maps{.o = map_rows("o", out.o.narrow_view(), 32)};
+  maps.q = map_of(std::get<form.q>(members), form.q), maps.v = map_of(std::get<form.z>(members), form.z);
+  if constexpr (form.k >= 0) maps.k = map_of(std::get<form.k>(members), form.k);
+  if constexpr (form.c >= 0) maps.c = map_of(std::get<form.c>(members), form.c);
   if constexpr (form.g >= 0) {
     const auto& g = std::get<form.g>(members);
     maps.g = map_rows(name_of<P>(form.g).text.data(), view<const float, 4>(g.data, g.extent, g.stride), 32);

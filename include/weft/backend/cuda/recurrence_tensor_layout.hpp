@@ -43,11 +43,11 @@ struct tensor_job {
 };
 
 struct tensor_maps {
-  CUtensorMap q, k, v, o, g;
+  CUtensorMap q, k, c, v, o, g;
 };
 
 // Numbers of the tokens of a chunk, made by the prepare warps for the chain: o and the residual are
-//   R_t = value z_t - erase S^T k_t,   o_t = read S^T q_t + sum_s P_ts U_s,   S <- decay S + sum_s write_s k_s U_s^T.
+//   R_t = value z_t - erase S^T c_t,   o_t = read S^T q_t + sum_s P_ts U_s,   S <- decay S + sum_s write_s k_s U_s^T.
 template <int C>
 struct chunk_scalars {
   float erase[C], value[C], read[C], write[C];
@@ -60,6 +60,9 @@ template <class P, int K, tensor_tuning X>
 struct tensor_layout {
   static constexpr bool erases = P::axes.erase != weft::erase::none, decays = P::axes.decay != weft::decay::none;
   static constexpr bool channels = P::axes.decay == weft::decay::per_channel;
+  static constexpr structure form = structure_of<P>();
+  // The inputs that lie in tiles: q, v, and the writer and the erase reader where they are inputs of their own.
+  static constexpr bool loads_k = form.k >= 0, loads_c = erases && form.c >= 0 && form.c != form.k;
   static constexpr int C = X.chunk, halves = C / 16, groups = X.prepare_groups, blocks = X.chain_rows / 16;
   static_assert(C == 32, "weft: a chunk is two blocks of 16 tokens: a prepare warp for each, and a lane for each token");
 
@@ -68,7 +71,7 @@ struct tensor_layout {
   static constexpr int ring = 8;                 // barriers of each kind; more than chunks are under way
   static_assert(stages <= ring);
 
-  static constexpr int key_bytes = C * K * 2, stage_bytes = 2 * key_bytes + C * X.slice * 2;
+  static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c, stage_bytes = keys * key_bytes + C * X.slice * 2;
   static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
   // Where channels decay: the keys with what they lose until the chunk's end, and the decay of the chunk.
   static constexpr int tail_bytes = channels ? key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
@@ -137,9 +140,11 @@ struct tensor_block {
   }
   __device__ int length(int n) const { return n == chunks - 1 ? tokens - n * C : C; }
 
-  __device__ swizzled_tile k(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes), C, swizzled}; }
-  __device__ swizzled_tile q(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes + L::key_bytes), C, swizzled}; }
-  __device__ swizzled_tile v(int stage) const { return {base + static_cast<word>(stage * L::stage_bytes + 2 * L::key_bytes), C, swizzled}; }
+  __device__ swizzled_tile tile(int stage, int number) const { return {base + static_cast<word>(stage * L::stage_bytes + number * L::key_bytes), C, swizzled}; }
+  __device__ swizzled_tile q(int stage) const { return tile(stage, 0); }
+  __device__ swizzled_tile k(int stage) const { return tile(stage, 1); }
+  __device__ swizzled_tile c(int stage) const { return tile(stage, L::loads_c ? 2 : 1); }  // the erase readers
+  __device__ swizzled_tile v(int stage) const { return tile(stage, L::keys); }
   // The inverse [s][t] and the read pairs [t][s] of a chunk, and its scalars.
   __device__ padded_tile inverse(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs), L::pair_stride, padded}; }
   __device__ padded_tile pairs(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs + L::pair_bytes), L::pair_stride, padded}; }

@@ -115,6 +115,16 @@ struct block {
       for (int x = 0; x < 4; ++x) a.half[h][x] += b.half[h][x];
     return a;
   }
+  // The numbers of a left operand.
+  template <class T>
+  static __device__ block of_left(const fragment& f) {
+    block b;
+    for (int w = 0; w < 4; ++w) {
+      const float2 x = ptx::unpack<T>(f.w[w]);
+      b.half[w / 2][w % 2 * 2] = x.x, b.half[w / 2][w % 2 * 2 + 1] = x.y;
+    }
+    return b;
+  }
   // The accumulators' layout is that of a left operand.
   template <class T>
   __device__ fragment as_left() const {
