@@ -13,15 +13,16 @@ class tensor_subject : public literal_subject<M> {
   using base = literal_subject<M>;
 
  public:
-  tensor_subject(std::string n, M m, int columns) : base(std::move(m)), slice_(columns) { this->name = std::move(n); }
+  tensor_subject(std::string n, M m, int columns, index parts = 1) : base(std::move(m)), slice_(columns), segments_(parts) { this->name = std::move(n); }
   index grid(const sizes&) const override { return 32; }
   void run(verb v, weft::cpu& on, const std::vector<tensor>& in, any_state& s, const tensor& out, std::span<const index> cu) const override {
     if (v == verb::literal) return base::run(v, on, in, s, out, cu);
-    run_tensor_on_device(this->mixer, slice_, base::views_of(in), base::state_in(s), base::outputs_for(out), cu);
+    run_tensor_on_device(this->mixer, slice_, segments_, base::views_of(in), base::state_in(s), base::outputs_for(out), cu);
   }
 
  private:
   int slice_;
+  index segments_;
 };
 
 double ratio(const std::vector<double>& got, const std::vector<double>& exact) {
@@ -89,8 +90,8 @@ template <class M>
 void holds(const std::string& name, const M& mixer, bool erases, double like_keys = 0.005, const change& adapt = [](problem&, dice&) {}) {
   unsigned seed = 1;
   for (const example& e : examples(erases))
-    for (const int slice : {64, 128}) {
-      if (slice > e.s.value_dim || (e.s.key_dim == 64 && slice == 128)) continue;
+    for (const int slice : {32, 64, 128}) {
+      if (slice > e.s.value_dim || (e.s.key_dim == 64 && slice != 64)) continue;
       tensor_subject<M> m(name, mixer, slice);
       m.adapt = adapt;
       dice d(seed++);
@@ -121,6 +122,32 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   holds<weft::comba<weft::bf16>>("comba", {}, true, 0.005, weakened_key);
   holds<weft::comba<weft::bf16>>("comba unit", {.qk_l2norm = true}, true, 0.005, weakened_key);
   holds<weft::recurrence<clear_leaky_delta, weft::bf16>>("a policy of a user", {}, true);
+}
+
+template <class M>
+void joins(const std::string& name, const M& mixer) {
+  for (const index segments : {2, 3, 7}) {
+    const tensor_subject<M> m(name, mixer, 32, segments);
+    dice d(static_cast<unsigned>(segments));
+    example e{"", {}};
+    e.s.time = 333, e.s.heads = 2, e.s.key_dim = e.s.value_dim = 128, e.low = -0.02;  // what a segment begins with still counts at its end
+    const problem p = problem_of(m, e, d);
+    const auto start = random_state(m, p, start::random, d);
+    const auto reference = m.wide();
+    const outcome exact = run(*reference, retyped(p, *reference), *converted(*start, reference->state(p.s)), {.verb = verb::literal});
+    const outcome got = run(m, p, *start);
+    const double o = ratio(got.o, exact.o), s = ratio(got.state->values(), exact.state->values());
+    CAPTURE(name, segments, o, s);
+    if (std::getenv("WEFT_SHOW")) std::printf("%-16s %lld segments  o %.2e  state %.2e\n", name.c_str(), static_cast<long long>(segments), o, s);
+    CHECK(o <= 0.005);
+    CHECK(s <= 0.005);
+  }
+}
+
+TEST_CASE("segments of the tensor-core schedule compose") {
+  joins<weft::gated_delta_rule<weft::bf16>>("gated_delta", {});
+  joins<weft::simple_gla<weft::bf16>>("simple_gla", {});
+  joins<weft::kda<weft::bf16>>("kda", {});
 }
 
 TEST_CASE("the tensor-core schedule's splits on its grid, and its batches, have the same bits") {
@@ -175,7 +202,7 @@ TEST_CASE("in the tensor-core schedule, a token reaches later outputs of its own
 }
 
 TEST_CASE("the tensor-core schedule's output may lie on q or v") {
-  for (const int slice : {64, 128}) {
+  for (const int slice : {32, 64, 128}) {
     const tensor_subject<weft::gated_delta_rule<weft::bf16>> m("gated_delta", {}, slice);
     dice d(6);
     example e{"", {}};

@@ -1,4 +1,4 @@
-// The tensor-core schedule by itself, with a slice of the test's choice.
+// The tensor-core schedule by itself, with a slice and segments of the test's choice.
 #pragma once
 #include <weft/recurrence/comba.hpp>
 #include <weft/recurrence/delta_rule.hpp>
@@ -22,7 +22,7 @@ struct clear_leaky_delta : leaky_delta {
 
 // Throws std::logic_error where the engine does not take the call.
 template <class M>
-void run_tensor_on_device(const M& mixer, int slice, const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out,
+void run_tensor_on_device(const M& mixer, int slice, index segments, const typename M::inputs& in, typename M::state_type& state, const typename M::outputs& out,
                           std::span<const index> cu);
 
 }  // namespace contract

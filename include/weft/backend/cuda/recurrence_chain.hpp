@@ -18,7 +18,7 @@ class chain_warp {
 
  public:
   __device__ chain_warp(const tensor_job<P, T>& job, const B& block, int warp)
-      : job_(job), b_(block), lane_(block.swizzled.lane), row_(warp * X.chain_rows) {}
+      : job_(job), b_(block), lane_(block.swizzled.lane), row_(block.within + warp * X.chain_rows) {}
 
   __device__ void run() {
     move_state([](float& here, float& there) { here = there; });
@@ -235,7 +235,7 @@ class chain_warp {
 #pragma unroll
       for (int m = 0; m < blocks; ++m) store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
     }
-    if (b_.length(place.n) < C) store_tail(place.n, v);
+    if (!L::copies_out || b_.length(place.n) < C) store_rows(place.n, v);
 
     const swizzled_tile writers = L::channels ? b_.tail(place.slot) : b_.k(place.stage);
     ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
@@ -249,8 +249,9 @@ class chain_warp {
       }
   }
 
-  // The copy engine would write rows past the sequence's end.
-  __device__ void store_tail(int n, const swizzled_tile& v) const {
+  // The copy engine would write rows past the sequence's end, and all columns of the tile.
+  __device__ void store_rows(int n, const swizzled_tile& v) const {
+    if (!job_.o) return;
     __syncwarp();
     constexpr int units = X.chain_rows / 8;
     for (int i = lane_; i < b_.length(n) * units; i += 32) {

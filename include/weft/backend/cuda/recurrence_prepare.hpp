@@ -68,12 +68,12 @@ class prepare_base {
       if constexpr (role_of<P, m>.width == width::value_dim) e = 1;
     });
     const key_terms<float> side = job_.policy.template key_side<float>(keys);
-    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, side.c, job_.policy.template write<float>(values), L::decays ? side.g * 1.4426950408889634f : 0.f};
+    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, side.c, job_.value * job_.policy.template write<float>(values), L::decays ? side.g * 1.4426950408889634f : 0.f};
   }
 
   // The output of chunk n, from the place of its v.
   __device__ void store(int n, int stage) const {
-    if (b_.length(n) < C) return;
+    if (!L::copies_out || b_.length(n) < C || !job_.o) return;
     for (int c = 0; c < X.slice; c += 64)
       ptx::tensor_store(&maps_.o, b_.v(stage).unit(0, c / 8), b_.column + c, b_.head, static_cast<int>(b_.begin) + n * C, static_cast<int>(b_.batch));
     ptx::stores_read();
@@ -88,7 +88,7 @@ class prepare_base {
       if constexpr (L::loads_c) ptx::tensor_load(b_.c(stage).unit(0, c / 8), &maps_.c, c, b_.key_head, token, batch, full);
       ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token, batch, full);
     }
-    for (int c = 0; c < X.slice; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
+    for (int c = 0; c < L::columns; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
   }
 
   // Where decays are numbers of a token, the second warp may be at the next chunk while the first reads this one's scratch.
@@ -105,7 +105,7 @@ class prepare_base {
     clear_rows(b_.length(n), C, half_ * 32 + lane_, 32 * L::halves);
   }
   __device__ void clear_rows(int first, int end, int thread, int threads) const {
-    constexpr int of_keys = L::keys * K / 8, units = of_keys + X.slice / 8;
+    constexpr int of_keys = L::keys * K / 8, units = of_keys + L::columns / 8;
     for (int i = thread; i < (end - first) * units; i += threads) {
       const int r = first + i / units, u = i % units;
       const word at = u < of_keys ? b_.tile(place_.stage, u / (K / 8)).unit(r, u % (K / 8)) : b_.v(place_.stage).unit(r, u - of_keys);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "executor.hpp"
-#include "recurrence_tensor.hpp"
+#include "recurrence_segments.hpp"
 #include "recurrence_tokens.hpp"
 #include "sequences.hpp"
 
@@ -26,20 +26,22 @@ struct call_memory {
   inputs_of<P, T> in;
   const index* offsets = nullptr;
   const S* normaliser_start = nullptr;
+  float* floats = nullptr;
 
-  // `slices` blocks share a head.
+  // `slices` blocks share a head; `extra` floats are wanted.
   call_memory(cuda& executor, const recurrence_extents& x, const inputs_of<P, T>& inputs, const recurrent_state<S, device_array>& state, const void* o,
-              std::span<const index> cu, index slices) {
+              std::span<const index> cu, index slices, index extra = 0) {
     arena count;
-    place(count, nullptr, x, inputs, state, o, cu, slices);
+    place(count, nullptr, x, inputs, state, o, cu, slices, extra);
     arena room(executor.workspace(count.used()));
-    place(room, &executor, x, inputs, state, o, cu, slices);
+    place(room, &executor, x, inputs, state, o, cu, slices, extra);
   }
 
  private:
   void place(arena& room, cuda* executor, const recurrence_extents& x, const inputs_of<P, T>& inputs, const recurrent_state<S, device_array>& state, const void* o,
-             std::span<const index> cu, index slices) {
+             std::span<const index> cu, index slices, index extra) {
     in = inputs;
+    if (extra > 0) floats = room.template take<float>(extra);
     if (!cu.empty()) {
       index* const to = room.template take<index>(static_cast<index>(cu.size()));
       if (executor) upload_offsets(*executor, cu, to);
@@ -93,6 +95,19 @@ void run_tokens(cuda& executor, const recurrence<P, T, S>& mixer, const recurren
   launch("token_scan", token_scan<P, T, S>, x.sequences * x.value_heads * slices, job.tile.threads(), job.shared_bytes(), executor.stream(), job);
 }
 
+// A call that the tensor-core engine takes, in slices of so many columns and so many segments.
+template <class P, class T, class S>
+void run_tensor(cuda& executor, const recurrence<P, T, S>& mixer, const recurrence_extents& x, int slice, index segments, const typename recurrence<P, T, S>::inputs& in,
+                recurrent_state<S, device_array>& state, const typename recurrence<P, T, S>::outputs& out, std::span<const index> cu) {
+  const std::vector<index> parts = segments > 1 ? segment_offsets(x.time, segments) : std::vector<index>{};
+  const call_memory<P, T, S> memory(executor, x, in, state, out.o.data, segments > 1 ? std::span<const index>(parts) : cu, x.value_dim / slice,
+                                    segments > 1 ? segment_floats(x, segments) : 0);
+  tensor_call<P, T> call(executor, mixer, x, memory.in, out.o);
+  T* const o = static_cast<T*>(out.o.data);
+  if (segments > 1) run_segments(executor, call, x, segments, state.matrix.data(), memory.offsets, memory.floats, o);
+  else call.run(slice, x.sequences, state.matrix.data(), memory.offsets, o);
+}
+
 }  // namespace device
 
 // The tensor-core schedule where it takes the call, else the token form.
@@ -102,11 +117,8 @@ void run_scan(cuda& executor, const recurrence<P, T, S>& mixer, const typename r
   const recurrence_extents x = check_recurrence(mixer, in, state, out, cu);
   if (x.sequences == 0 || x.value_heads == 0 || x.time == 0) return;
   if constexpr (device::tensor_types<P, T, S>())
-    if (device::tensor_takes<P, T, S>(executor, x, in, out)) {
-      const device::tensor_tuning tuning = device::tensor_tuning_for(executor, x);
-      const device::call_memory<P, T, S> memory(executor, x, in, state, out.o.data, cu, x.value_dim / tuning.slice);
-      return device::run_tensor(executor, mixer, x, tuning, memory.in, state, out, memory.offsets);
-    }
+    if (device::tensor_takes<P, T, S>(executor, x, in, out))
+      return device::run_tensor(executor, mixer, x, device::tensor_slice(executor, x), device::segments_of(executor, x), in, state, out, cu);
   device::run_tokens(executor, mixer, x, in, state, out, cu);
 }
 

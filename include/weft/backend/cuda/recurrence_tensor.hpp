@@ -29,11 +29,22 @@ __global__ void __launch_bounds__(tensor_tuning{.slice = Slice, .chain_rows = Ro
 #endif
 }
 
-// 64 columns a block where 128 would leave multiprocessors without work.
-inline tensor_tuning tensor_tuning_for(const cuda& executor, const recurrence_extents& x) {
-  tensor_tuning t;
-  if (x.value_dim % 128 != 0 || x.key_dim == 64 || x.sequences * x.value_heads * (x.value_dim / 128) * 2 <= executor.multiprocessors()) t.slice = 64;
-  return t;
+// The schedules. Where blocks of 128 columns would leave multiprocessors without work: narrow, and thin.
+constexpr tensor_tuning wide_tuning() { return {}; }
+constexpr tensor_tuning narrow_tuning() { return {.slice = 64, .chain_rows = 16}; }
+template <class P>
+constexpr tensor_tuning thin_tuning() {
+  return {.slice = 32, .chain_rows = 16, .prepare_groups = P::axes.decay == decay::per_channel ? 2 : 3};  // gates of channels leave no room
+}
+template <class P>
+constexpr tensor_tuning tuning_of(int slice) {
+  return slice == 32 ? thin_tuning<P>() : slice == 64 ? narrow_tuning() : wide_tuning();
+}
+
+inline int tensor_slice(const cuda& executor, const recurrence_extents& x) {
+  const auto fits = [&](int slice) { return x.sequences * x.value_heads * (x.value_dim / slice) <= executor.multiprocessors(); };
+  if (x.key_dim == 64) return 64;
+  return fits(32) ? 32 : x.value_dim == 64 || fits(64) ? 64 : 128;
 }
 
 template <class P, class T, class S>
@@ -58,40 +69,46 @@ bool tensor_takes(const cuda& executor, const recurrence_extents& x, const typen
   return mapped;
 }
 
-template <class P, class T, int K, tensor_tuning X>
-void launch_tensor(cuda& executor, const recurrence_extents& x, const tensor_job<P, T>& job, const tensor_maps& maps) {
-  launch("tensor_scan", tensor_scan<P, T, K, X.slice, X.chain_rows, X.prepare_groups>, x.sequences * x.value_heads * (x.value_dim / X.slice), X.threads(),
-         static_cast<std::size_t>(tensor_layout<P, K, X>::bytes), executor.stream(), job, maps);
-}
-
-// `in` has no view that another block's output overwrites.
-template <class P, class T, class S>
-void run_tensor(cuda& executor, const recurrence<P, T, S>& mixer, const recurrence_extents& x, const tensor_tuning& tuning,
-                const typename recurrence<P, T, S>::inputs& in, recurrent_state<S, device_array>& state, const typename recurrence<P, T, S>::outputs& out,
-                const index* offsets) {
-  constexpr structure form = structure_of<P>();
-  tensor_job<P, T> job{.in = in,
-                       .policy = mixer.policy,
-                       .x = extents_of<float>(x, mixer),
-                       .matrix = state.matrix.data(),
-                       .o = static_cast<T*>(out.o.data),
-                       .o_stride = {out.o.stride[0], out.o.stride[1], out.o.stride[2]},
-                       .offsets = offsets};
-  const auto map_of = [&](const auto& v, std::size_t i) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), 32); };
-  auto members = tie_members(job.in);
-  tensor_maps maps{.o = map_rows("o", out.o.narrow_view(), 32)};
-  maps.q = map_of(std::get<form.q>(members), form.q), maps.v = map_of(std::get<form.z>(members), form.z);
-  if constexpr (form.k >= 0) maps.k = map_of(std::get<form.k>(members), form.k);
-  if constexpr (form.c >= 0) maps.c = map_of(std::get<form.c>(members), form.c);
-  if constexpr (form.g >= 0) {
-    const auto& g = std::get<form.g>(members);
-    maps.g = map_rows(name_of<P>(form.g).text.data(), view<const float, 4>(g.data, g.extent, g.stride), 32);
+// A call on the engine. Its maps are made once; a launch says which states are folded, and by which sequences.
+template <class P, class T>
+class tensor_call {
+ public:
+  // `in` has no view that another block's output overwrites.
+  tensor_call(cuda& executor, const auto& mixer, const recurrence_extents& x, const inputs_of<P, T>& in, const output<T, 4>& o)
+      : executor_(executor), job_{.in = in, .policy = mixer.policy, .x = extents_of<float>(x, mixer), .matrix = nullptr, .o = nullptr, .o_stride = {o.stride[0], o.stride[1], o.stride[2]}} {
+    constexpr structure form = structure_of<P>();
+    const auto map_of = [&](const auto& v, std::size_t i) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), 32); };
+    auto members = tie_members(job_.in);
+    maps_.o = map_rows("o", o.narrow_view(), 32);
+    maps_.q = map_of(std::get<form.q>(members), form.q), maps_.v = map_of(std::get<form.z>(members), form.z);
+    if constexpr (form.k >= 0) maps_.k = map_of(std::get<form.k>(members), form.k);
+    if constexpr (form.c >= 0) maps_.c = map_of(std::get<form.c>(members), form.c);
+    if constexpr (form.g >= 0) {
+      const auto& g = std::get<form.g>(members);
+      maps_.g = map_rows(name_of<P>(form.g).text.data(), view<const float, 4>(g.data, g.extent, g.stride), 32);
+    }
   }
-  constexpr tensor_tuning narrow{.slice = 64}, wide{};
-  if (x.key_dim == 64) launch_tensor<P, T, 64, narrow>(executor, x, job, maps);
-  else if (tuning.slice == 64) launch_tensor<P, T, 128, narrow>(executor, x, job, maps);
-  else launch_tensor<P, T, 128, wide>(executor, x, job, maps);
-}
+
+  // `matrix` holds the states of the sequences. Without an o only they are wanted; value 0 writes nothing into them.
+  void run(int slice, index sequences, float* matrix, const index* offsets, T* o, float value = 1) {
+    job_.matrix = matrix, job_.offsets = offsets, job_.o = o, job_.value = value;
+    if (job_.x.key_dim == 64) launch_one<64, narrow_tuning()>(sequences);
+    else if (slice == 32) launch_one<128, thin_tuning<P>()>(sequences);
+    else if (slice == 64) launch_one<128, narrow_tuning()>(sequences);
+    else launch_one<128, wide_tuning()>(sequences);
+  }
+
+ private:
+  template <int K, tensor_tuning X>
+  void launch_one(index sequences) {
+    launch("tensor_scan", tensor_scan<P, T, K, X.slice, X.chain_rows, X.prepare_groups>, sequences * job_.x.value_heads * (job_.x.value_dim / X.slice), X.threads(),
+           static_cast<std::size_t>(tensor_layout<P, K, X>::bytes), executor_.stream(), job_, maps_);
+  }
+
+  cuda& executor_;
+  tensor_job<P, T> job_;
+  tensor_maps maps_{};
+};
 
 }  // namespace device
 }  // namespace WEFT_ISA

@@ -19,7 +19,7 @@ namespace device {
 struct tensor_tuning {
   int chunk = 32;           // tokens
   int slice = 128;          // value columns of a block
-  int chain_rows = 32;      // value columns of a chain warp
+  int chain_rows = 32;      // value columns of a chain warp; 16 take less time, and more of shared memory's
   int prepare_groups = 2;   // chunks that are prepared at once
 
   constexpr int chain_warps() const { return slice / chain_rows; }
@@ -37,9 +37,10 @@ struct tensor_job {
   P policy;
   extents<float> x;
   float* matrix;
-  T* o;
+  T* o;             // null: only the state is wanted
   index o_stride[3];
   const index* offsets = nullptr;  // of packed sequences
+  float value = 1;                 // 0: nothing is written
 };
 
 struct tensor_maps {
@@ -71,7 +72,10 @@ struct tensor_layout {
   static constexpr int ring = 8;                 // barriers of each kind; more than chunks are under way
   static_assert(stages <= ring);
 
-  static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c, stage_bytes = keys * key_bytes + C * X.slice * 2;
+  static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c;
+  static constexpr int columns = X.slice < 64 ? 64 : X.slice;  // of the tile of v: the copy engine brings 64, also where others have half of them
+  static constexpr int stage_bytes = keys * key_bytes + C * columns * 2;
+  static constexpr bool copies_out = X.slice == columns;       // else the chain stores o
   static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
   // Where channels decay: the keys with what they lose until the chunk's end, and the decay of the chunk.
   static constexpr int tail_bytes = channels ? key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
@@ -118,7 +122,7 @@ struct tensor_block {
   unsigned char* memory;
   word base;
   lane_parts swizzled, padded;
-  int head, key_head, column;  // the slice's first value column
+  int head, key_head, column, within;  // the first value column of the tile of v; the slice's in it
   index sequence, batch, begin;
   int tokens, chunks;
 
@@ -129,7 +133,7 @@ struct tensor_block {
     swizzled = lane_parts::swizzled(lane), padded = lane_parts::padded(lane, L::pair_stride);
     const int slices = job.x.value_dim / X.slice;
     const index head_row = blockIdx.x / slices;
-    column = static_cast<int>(blockIdx.x % slices) * X.slice;
+    column = static_cast<int>(blockIdx.x % slices) * X.slice, within = column % L::columns, column -= within;
     head = static_cast<int>(head_row % job.x.value_heads);
     key_head = head / job.x.group;
     sequence = head_row / job.x.value_heads;
