@@ -39,12 +39,13 @@ struct example {
   double beta_low = 0, beta_high = 1;
   double differ = 0;              // keys that are alike, but for so much
   double rare = 0;                // a decay of now and then
+  bool bare = false;              // without optional inputs
 };
 
 problem problem_of(const subject& m, const example& e, dice& d) {
   problem p = random_problem(m, e.s, {e.key, gates::mild, betas::random}, d);
   for (field& f : p.fields) {
-    f.null = false;
+    f.null = f.info.optional && e.bare;
     if (f.info.name == "g" || f.info.name == "input 4")
       for (double& x : f.values) x = e.rare != 0 && d.one_in(20) ? e.rare : d.uniform(e.low, e.high);
     if (f.info.name == "beta" || f.info.name == "input 5")
@@ -66,6 +67,7 @@ std::vector<example> examples(bool erases) {
   std::vector<example> all;
   for (const index t : {16, 31, 32, 33, 64, 97, 203}) all.push_back({"T " + std::to_string(t), of(1, t, 2, 1, 128, 128)});
   all.push_back({"64 x 64", of(2, 100, 3, 1, 64, 64)});
+  all.back().bare = true;
   all.push_back({"64 x 128", of(2, 100, 2, 1, 64, 128)});
   all.push_back({"128 x 64", of(2, 100, 2, 1, 128, 64)});
   all.push_back({"grouped heads", of(2, 75, 2, 3, 128, 128)});
@@ -85,6 +87,7 @@ std::vector<example> examples(bool erases) {
 }
 
 using change = std::function<void(problem&, dice&)>;
+const change rates = [](problem& p, dice& d) { negative_rates(p, d, false); };
 
 template <class M>
 void holds(const std::string& name, const M& mixer, bool erases, double like_keys = 0.005, const change& adapt = [](problem&, dice&) {}) {
@@ -121,6 +124,7 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   holds<weft::rwkv6<weft::bf16>>("rwkv6", {}, false);
   holds<weft::comba<weft::bf16>>("comba", {}, true, 0.005, weakened_key);
   holds<weft::comba<weft::bf16>>("comba unit", {.qk_l2norm = true}, true, 0.005, weakened_key);
+  holds<weft::mamba2<weft::bf16>>("mamba2", {}, false, 0.005, rates);
   holds<weft::recurrence<clear_leaky_delta, weft::bf16>>("a policy of a user", {}, true);
 }
 
@@ -176,8 +180,9 @@ TEST_CASE("the tensor-core schedule's splits on its grid, and its batches, have 
 }
 
 template <class M>
-void contains(const std::string& name, const M& mixer) {
-  const tensor_subject<M> m(name, mixer, 64);
+void contains(const std::string& name, const M& mixer, const change& adapt = [](problem&, dice&) {}) {
+  tensor_subject<M> m(name, mixer, 64);
+  m.adapt = adapt;
   dice d(7);
   for (int i = 0; i < 40; ++i) {
     example e{"", {}};
@@ -198,7 +203,8 @@ TEST_CASE("in the tensor-core schedule, a token reaches later outputs of its own
   contains<weft::gla<weft::bf16>>("gla", {});
   contains<weft::hgrn2<weft::bf16>>("hgrn2", {});
   contains<weft::rwkv6<weft::bf16>>("rwkv6", {});
-  contains<weft::comba<weft::bf16>>("comba", {});
+  contains<weft::comba<weft::bf16>>("comba", {}, weakened_key);
+  contains<weft::mamba2<weft::bf16>>("mamba2", {}, rates);
 }
 
 TEST_CASE("the tensor-core schedule's output may lie on q or v") {

@@ -4,6 +4,7 @@
 #include <weft/recurrence/delta_rule.hpp>
 #include <weft/recurrence/gla.hpp>
 #include <weft/recurrence/hgrn2.hpp>
+#include <weft/recurrence/mamba2.hpp>
 #include <weft/recurrence/retention.hpp>
 #include <weft/recurrence/rwkv6.hpp>
 

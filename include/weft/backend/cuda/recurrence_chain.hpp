@@ -233,7 +233,10 @@ class chain_warp {
         for (int m = 0; m < blocks; ++m) o[m][t].template add_product<T>(written[m][s], p);
       }
 #pragma unroll
-      for (int m = 0; m < blocks; ++m) store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
+      for (int m = 0; m < blocks; ++m) {
+        if constexpr (has_output<P>) finish(place.n, t, m, v, o[m][t]);
+        store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
+      }
     }
     if (!L::copies_out || b_.length(place.n) < C) store_rows(place.n, v);
 
@@ -246,6 +249,30 @@ class chain_warp {
         const fragment b = right_turned(writers, 16 * s, 16 * j);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) state_[m][j].template add_product<T>(update[m][s], b);
+      }
+  }
+
+  // The policy's last word on an output.
+  __device__ void finish(int n, int t, int m, const swizzled_tile& v, block& o) const {
+    const block x = block::of_left<T>(left_turned(v, 16 * t, row_ + 16 * m));
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int token = 16 * t + block_column(lane_, h, e);
+        if (token >= b_.length(n)) continue;
+        const row<P, T> at(job_.in, job_.x, b_.batch, b_.begin + n * C + token, b_.head);
+        const lanes_of<P, float> gates = at.gates(job_.policy);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          lanes_of<P, float> lane = gates;
+          for_each_member(lane, [&](float& to, auto i) {
+            constexpr int member = static_cast<int>(i);
+            if constexpr (member == L::form.z) to = x.half[h][2 * r + e];
+            else if constexpr (role_of<P, i>.width == width::value_dim) to = at.template number<i>(b_.column + row_ + 16 * m + block_row(lane_, 2 * r));
+          });
+          o.half[h][2 * r + e] = job_.policy.template output<float>(lane, o.half[h][2 * r + e]);
+        }
       }
   }
 

@@ -55,16 +55,21 @@ constexpr structure structure_of() {
   return {side.q.member, side.k.member, side.c.member, z.member, side.g.member};
 }
 
-// Options could change the maps, and are not known here.
+// Options could change maps that are not static, and are not known here.
 template <class P>
-concept transparent = std::is_empty_v<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
+concept fixed_maps = std::is_empty_v<P> || requires(const lanes_of<P, symbol>& x) {
+  P::template key_side<symbol>(x);
+  P::template write<symbol>(x);
+};
+template <class P>
+concept transparent = fixed_maps<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
 
 // Policies of the engine: no erase, or a tied one; decays that are numbers of the token, or one input a channel. Where channels
 // decay they are visited anyway: there the writer may be made of anything a channel knows.
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
-  if constexpr (a.erase == erase::two_writers || a.normalised || a.micro_steps || has_output<P> || !transparent<P>) {
+  if constexpr (a.erase == erase::two_writers || a.normalised || a.micro_steps || !transparent<P>) {
     return false;
   } else {
     constexpr structure s = structure_of<P>();

@@ -76,6 +76,7 @@ class tensor_call {
   // `in` has no view that another block's output overwrites.
   tensor_call(cuda& executor, const auto& mixer, const recurrence_extents& x, const inputs_of<P, T>& in, const output<T, 4>& o)
       : executor_(executor), job_{.in = in, .policy = mixer.policy, .x = extents_of<float>(x, mixer), .matrix = nullptr, .o = nullptr, .o_stride = {o.stride[0], o.stride[1], o.stride[2]}} {
+    if constexpr (requires { job_.policy.bind(in); }) job_.policy.bind(in);
     constexpr structure form = structure_of<P>();
     const auto map_of = [&](const auto& v, std::size_t i) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), 32); };
     auto members = tie_members(job_.in);
