@@ -43,7 +43,9 @@ struct example {
 };
 
 problem problem_of(const subject& m, const example& e, dice& d) {
-  problem p = random_problem(m, e.s, {e.key, gates::mild, betas::random}, d);
+  sizes s = e.s;
+  m.size(s, d);
+  problem p = random_problem(m, s, {e.key, gates::mild, betas::random}, d);
   for (field& f : p.fields) {
     f.null = f.info.optional && e.bare;
     if (f.info.name == "g" || f.info.name == "input 4")
@@ -125,6 +127,7 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   holds<weft::comba<weft::bf16>>("comba", {}, true, 0.005, weakened_key);
   holds<weft::comba<weft::bf16>>("comba unit", {.qk_l2norm = true}, true, 0.005, weakened_key);
   holds<weft::mamba2<weft::bf16>>("mamba2", {}, false, 0.005, rates);
+  holds<weft::gated_delta_product<weft::bf16>>("delta product of 2", {.qk_l2norm = true, .micro_steps = 2}, true);
   holds<weft::recurrence<clear_leaky_delta, weft::bf16>>("a policy of a user", {}, true);
 }
 
@@ -205,6 +208,7 @@ TEST_CASE("in the tensor-core schedule, a token reaches later outputs of its own
   contains<weft::rwkv6<weft::bf16>>("rwkv6", {});
   contains<weft::comba<weft::bf16>>("comba", {}, weakened_key);
   contains<weft::mamba2<weft::bf16>>("mamba2", {}, rates);
+  contains<weft::gated_delta_product<weft::bf16>>("delta product of 2", {.micro_steps = 2});
 }
 
 TEST_CASE("the tensor-core schedule's output may lie on q or v") {

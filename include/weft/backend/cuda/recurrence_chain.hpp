@@ -81,7 +81,7 @@ class chain_warp {
 #pragma unroll
           for (int m = 0; m < blocks; ++m) of_c[m][t].template add_product<T>(s[m], b);
         }
-        const fragment b = right(q, 16 * t, 16 * j);
+        const fragment b = right(q, b_.q_row(16 * t), 16 * j);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) of_q[m][t].template add_product<T>(s[m], b);
       }
@@ -276,15 +276,16 @@ class chain_warp {
       }
   }
 
-  // The copy engine would write rows past the sequence's end, and all columns of the tile.
+  // The copy engine would write rows past the sequence's end, all columns of the tile, and every micro-step.
   __device__ void store_rows(int n, const swizzled_tile& v) const {
     if (!job_.o) return;
     __syncwarp();
     constexpr int units = X.chain_rows / 8;
-    for (int i = lane_; i < b_.length(n) * units; i += 32) {
+    const index first = (b_.begin + n * C) / b_.micro;
+    for (int i = lane_; i < b_.length(n) / b_.micro * units; i += 32) {
       const int r = i / units, u = row_ / 8 + i % units;
-      T* const to = job_.o + b_.batch * job_.o_stride[0] + (b_.begin + n * C + r) * job_.o_stride[1] + b_.head * job_.o_stride[2] + b_.column + 8 * u;
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (v.unit(r, u) - b_.base));
+      T* const to = job_.o + b_.batch * job_.o_stride[0] + (first + r) * job_.o_stride[1] + b_.head * job_.o_stride[2] + b_.column + 8 * u;
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (v.unit(r * b_.micro + b_.micro - 1, u) - b_.base));
     }
   }
 

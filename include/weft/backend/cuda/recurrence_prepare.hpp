@@ -82,11 +82,11 @@ class prepare_base {
     if (n >= b_.chunks || half_ != 0 || lane_ != 0) return;
     const word full = b_.loaded(n);
     const int token = static_cast<int>(b_.begin) + n * C, batch = static_cast<int>(b_.batch);
-    ptx::arrive_expecting(full, L::stage_bytes);
+    ptx::arrive_expecting(full, L::stage_bytes - (P::axes.micro_steps ? L::key_bytes - L::key_bytes / b_.micro : 0));
     for (int c = 0; c < K; c += 64) {
       if constexpr (L::loads_k) ptx::tensor_load(b_.k(stage).unit(0, c / 8), &maps_.k, c, b_.key_head, token, batch, full);
       if constexpr (L::loads_c) ptx::tensor_load(b_.c(stage).unit(0, c / 8), &maps_.c, c, b_.key_head, token, batch, full);
-      ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token, batch, full);
+      ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token / b_.micro, batch, full);
     }
     for (int c = 0; c < L::columns; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
   }
@@ -108,7 +108,7 @@ class prepare_base {
     constexpr int of_keys = L::keys * K / 8, units = of_keys + L::columns / 8;
     for (int i = thread; i < (end - first) * units; i += threads) {
       const int r = first + i / units, u = i % units;
-      const word at = u < of_keys ? b_.tile(place_.stage, u / (K / 8)).unit(r, u % (K / 8)) : b_.v(place_.stage).unit(r, u - of_keys);
+      const word at = u < K / 8 ? b_.q(place_.stage).unit(b_.q_row(r), u) : u < of_keys ? b_.tile(place_.stage, u / (K / 8)).unit(r, u % (K / 8)) : b_.v(place_.stage).unit(r, u - of_keys);
       *reinterpret_cast<uint4*>(b_.memory + (at - b_.base)) = uint4{};
     }
   }
@@ -129,7 +129,7 @@ class prepare_base {
     };
     float* const of_k = reinterpret_cast<float*>(mine_);  // G and the factors come here next
     float *const of_q = of_k + C, *const of_c = diagonal();
-    if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return left(b_.q(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_q);
+    if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i); }, 16 * half_, of_q);
     if constexpr (form.k < unit_keys<P>()) {
       lengths([&](int i) { return left(b_.k(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_k);
       if (half_ == 1) lengths([&](int i) { return left(b_.k(place_.stage), 0, 16 * i); }, 0, of_k);

@@ -20,6 +20,7 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
   __device__ void load_gates(int) const {}
   __device__ void prepare(int n, const lanes_of<P, float>& raw) {
     factors f = n * C + lane_ < b_.tokens ? this->factors_of(raw) : factors{};
+    if (P::axes.micro_steps && (n * C + lane_) % b_.micro != 0) f.g = 0;  // a token decays once
     // 2^-150 is 0, and the difference of two infinities is not.
     float total = f.g < -150.f ? -150.f : f.g < INFINITY ? f.g : 0.f;  // of the tokens up to the lane's
     for (int d = 1; d < 32; d *= 2) {
@@ -37,7 +38,7 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
     fragment q[steps], c[steps];
     word seen[2] = {};
     for (int i = 0; i < steps; ++i) {
-      q[i] = left(b_.q(place_.stage), 16 * half_, 16 * i);
+      q[i] = left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i);
       c[i] = left(b_.c(place_.stage), 16 * half_, 16 * i);
       base::look(seen, q[i]), base::look(seen, c[i]);
       if constexpr (L::loads_c) base::look(seen, left(b_.k(place_.stage), 16 * half_, 16 * i));

@@ -69,13 +69,13 @@ concept transparent = fixed_maps<P> && requires { typename std::integral_constan
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
-  if constexpr (a.erase == erase::two_writers || a.normalised || a.micro_steps || !transparent<P>) {
+  if constexpr (a.erase == erase::two_writers || a.normalised || !transparent<P>) {
     return false;
   } else {
     constexpr structure s = structure_of<P>();
     if constexpr (s.q < 0 || s.z < 0) return false;
     else if constexpr (a.decay == decay::per_channel)
-      return s.g >= 0 && a.timing == timing::post && (a.erase == erase::none || (s.k >= 0 && s.c == s.k));
+      return s.g >= 0 && a.timing == timing::post && !a.micro_steps && (a.erase == erase::none || (s.k >= 0 && s.c == s.k));
     else return s.g == symbol::of_gates && s.k >= 0 && (a.erase == erase::none || s.c >= 0) && a.read == read::inclusive;
   }
 }

@@ -60,7 +60,8 @@ bool tensor_takes(const cuda& executor, const recurrence_extents& x, const typen
                   const typename recurrence<P, T, S>::outputs& out) {
   const auto fits = [](index d) { return d == 64 || d == 128; };
   if (executor.capability() != 90 || !fits(x.key_dim) || !fits(x.value_dim) || out.o.wide || x.time < 16) return false;
-  if (x.time >= index{1} << 31 || x.value_heads * 2 >= index{1} << 31) return false;
+  if (x.micro > 2) return false;
+  if (x.time * x.micro >= index{1} << 31 || x.value_heads * 2 >= index{1} << 31) return false;
   bool mapped = can_map(out.o.narrow_view());
   for_each_member(in, [&](const auto& v, auto) {
     using view_type = std::remove_cvref_t<decltype(v)>;
@@ -78,10 +79,10 @@ class tensor_call {
       : executor_(executor), job_{.in = in, .policy = mixer.policy, .x = extents_of<float>(x, mixer), .matrix = nullptr, .o = nullptr, .o_stride = {o.stride[0], o.stride[1], o.stride[2]}} {
     if constexpr (requires { job_.policy.bind(in); }) job_.policy.bind(in);
     constexpr structure form = structure_of<P>();
-    const auto map_of = [&](const auto& v, std::size_t i) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), 32); };
+    const auto map_of = [&](const auto& v, std::size_t i, int rows = 32) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), rows); };
     auto members = tie_members(job_.in);
     maps_.o = map_rows("o", o.narrow_view(), 32);
-    maps_.q = map_of(std::get<form.q>(members), form.q), maps_.v = map_of(std::get<form.z>(members), form.z);
+    maps_.q = map_of(std::get<form.q>(members), form.q, 32 / x.micro), maps_.v = map_of(std::get<form.z>(members), form.z);
     if constexpr (form.k >= 0) maps_.k = map_of(std::get<form.k>(members), form.k);
     if constexpr (form.c >= 0) maps_.c = map_of(std::get<form.c>(members), form.c);
     if constexpr (form.g >= 0) {

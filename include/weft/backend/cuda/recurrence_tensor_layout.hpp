@@ -39,7 +39,7 @@ struct tensor_job {
   float* matrix;
   T* o;             // null: only the state is wanted
   index o_stride[3];
-  const index* offsets = nullptr;  // of packed sequences
+  const index* offsets = nullptr;  // of packed sequences, in tokens
   float value = 1;                 // 0: nothing is written
 };
 
@@ -75,7 +75,7 @@ struct tensor_layout {
   static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c;
   static constexpr int columns = X.slice < 64 ? 64 : X.slice;  // of the tile of v: the copy engine brings 64, also where others have half of them
   static constexpr int stage_bytes = keys * key_bytes + C * columns * 2;
-  static constexpr bool copies_out = X.slice == columns;       // else the chain stores o
+  static constexpr bool copies_out = X.slice == columns && !P::axes.micro_steps;  // else the chain stores o
   static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
   // Where channels decay: the keys with what they lose until the chunk's end, and the decay of the chunk.
   static constexpr int tail_bytes = channels ? key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
@@ -123,8 +123,10 @@ struct tensor_block {
   word base;
   lane_parts swizzled, padded;
   int head, key_head, column, within;  // the first value column of the tile of v; the slice's in it
-  index sequence, batch, begin;
-  int tokens, chunks;
+  index sequence, batch, begin;  // the first row
+  int tokens, chunks;            // rows: a micro-step is a token of the chain, and reads the q of its token
+  int micro = 1;
+  lane_parts of_q;
 
   __device__ tensor_block(const tensor_job<P, T>& job, unsigned char* shared) : base(ptx::shared_address(shared)) {
     ptx::pin(base);
@@ -140,12 +142,18 @@ struct tensor_block {
     batch = job.offsets ? 0 : sequence;
     begin = job.offsets ? job.offsets[sequence] : 0;
     tokens = static_cast<int>((job.offsets ? job.offsets[sequence + 1] : job.x.time) - begin);
+    of_q = swizzled;
+    if constexpr (P::axes.micro_steps) {
+      micro = job.x.micro, begin *= micro, tokens *= micro;
+      of_q = lane_parts::swizzled(lane, micro);
+    }
     chunks = (tokens + C - 1) / C;
   }
   __device__ int length(int n) const { return n == chunks - 1 ? tokens - n * C : C; }
 
   __device__ swizzled_tile tile(int stage, int number) const { return {base + static_cast<word>(stage * L::stage_bytes + number * L::key_bytes), C, swizzled}; }
-  __device__ swizzled_tile q(int stage) const { return tile(stage, 0); }
+  __device__ swizzled_tile q(int stage) const { return {tile(stage, 0).base, C, of_q}; }
+  __device__ int q_row(int row) const { return P::axes.micro_steps ? row / micro : row; }
   __device__ swizzled_tile k(int stage) const { return tile(stage, 1); }
   __device__ swizzled_tile c(int stage) const { return tile(stage, L::loads_c ? 2 : 1); }  // the erase readers
   __device__ swizzled_tile v(int stage) const { return tile(stage, L::keys); }

@@ -22,8 +22,10 @@ struct lane_parts {
   int lane;
   word down, across;
 
-  // In rows of 128 bytes, swizzled.
-  static __device__ lane_parts swizzled(int lane) { return make(lane, [](int r, int u) { return r * 128 + ((u ^ r) & 7) * 16; }); }
+  // In rows of 128 bytes, swizzled; each row `repeat` times (1 or 2: eight rows of a matrix stay in one span of swizzles).
+  static __device__ lane_parts swizzled(int lane, int repeat = 1) {
+    return make(lane, [repeat](int r, int u) { return r / repeat * 128 + ((u ^ r / repeat) & 7) * 16; });
+  }
   static __device__ lane_parts padded(int lane, int stride) { return make(lane, [stride](int r, int u) { return r * stride + u * 16; }); }
 
  private:
