@@ -89,6 +89,10 @@ std::vector<example> examples(bool erases) {
 }
 
 using change = std::function<void(problem&, dice&)>;
+const change gates_of_one = [](problem& p, dice& d) {
+  for (const char* name : {"b", "w"})
+    for (double& x : p[name]) x = d.uniform(0, 1);
+};
 const change rates = [](problem& p, dice& d) { negative_rates(p, d, false); };
 
 template <class M>
@@ -121,6 +125,8 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   // Keys that are alike, each times a decay of its own, round apart: what 32 of them write does not cancel as it should.
   holds<weft::kda<weft::bf16>>("kda", {}, true, 0.006);
   holds<weft::kda<weft::bf16>>("kda unit", {.qk_l2norm = true}, true, 0.006);
+  holds<weft::gdn2<weft::bf16>>("gdn2", {}, true, 0.006, gates_of_one);
+  holds<weft::gdn2<weft::bf16>>("gdn2 unit", {.qk_l2norm = true}, true, 0.006, gates_of_one);
   holds<weft::gla<weft::bf16>>("gla", {}, false);
   holds<weft::hgrn2<weft::bf16>>("hgrn2", {}, false);
   holds<weft::rwkv6<weft::bf16>>("rwkv6", {}, false);
@@ -203,6 +209,7 @@ TEST_CASE("in the tensor-core schedule, a token reaches later outputs of its own
   contains<weft::simple_gla<weft::bf16>>("simple_gla", {});
   contains<weft::kda<weft::bf16>>("kda", {});
   contains<weft::kda<weft::bf16>>("kda unit", {.qk_l2norm = true});
+  contains<weft::gdn2<weft::bf16>>("gdn2", {}, gates_of_one);
   contains<weft::gla<weft::bf16>>("gla", {});
   contains<weft::hgrn2<weft::bf16>>("hgrn2", {});
   contains<weft::rwkv6<weft::bf16>>("rwkv6", {});

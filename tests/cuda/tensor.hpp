@@ -3,6 +3,7 @@
 #include <weft/recurrence/comba.hpp>
 #include <weft/recurrence/delta_rule.hpp>
 #include <weft/recurrence/gated_delta_product.hpp>
+#include <weft/recurrence/gdn2.hpp>
 #include <weft/recurrence/gla.hpp>
 #include <weft/recurrence/hgrn2.hpp>
 #include <weft/recurrence/mamba2.hpp>

@@ -268,7 +268,7 @@ class chain_warp {
           lanes_of<P, float> lane = gates;
           for_each_member(lane, [&](float& to, auto i) {
             constexpr int member = static_cast<int>(i);
-            if constexpr (member == L::form.z) to = x.half[h][2 * r + e];
+            if constexpr (member == L::form.v) to = x.half[h][2 * r + e];
             else if constexpr (role_of<P, i>.width == width::value_dim) to = at.template number<i>(b_.column + row_ + 16 * m + block_row(lane_, 2 * r));
           });
           o.half[h][2 * r + e] = job_.policy.template output<float>(lane, o.half[h][2 * r + e]);

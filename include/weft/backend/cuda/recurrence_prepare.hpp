@@ -68,7 +68,8 @@ class prepare_base {
       if constexpr (role_of<P, m>.width == width::value_dim) e = 1;
     });
     const key_terms<float> side = job_.policy.template key_side<float>(keys);
-    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, side.c, job_.value * job_.policy.template write<float>(values), L::decays ? side.g * 1.4426950408889634f : 0.f};
+    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, L::makes_c ? 1.f : side.c,
+            job_.value * (L::makes_z ? 1.f : job_.policy.template write<float>(values)), L::decays ? side.g * 1.4426950408889634f : 0.f};
   }
 
   // The output of chunk n, from the place of its v.

@@ -35,6 +35,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
       clear_gates(n);
     }
     this->sync_group();
+    if constexpr (L::makes_z) make_values(n);
     sum_half(f.g);
     this->sync_group();
     if (half_ == 0)
@@ -42,7 +43,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
     octets sums;
     word seen[2] = {};
-    walk(f.g, sums, seen);
+    walk(n, f.g, sums, seen);
     if (this->job_.x.unit) unit_lengths(sums, f);
     __syncwarp();
     const int first = this->cut(f, seen);
@@ -155,17 +156,17 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
   // What the policy makes of channels c + 8 (w / 2) + 2i and the next, for the rows of a fragment's words: f of its terms.
   template <class F>
-  __device__ fragment made(int c, const fragment& q, const fragment& k, const float2 (&g)[4], F&& f) const {
+  __device__ fragment made(int c, const fragment& q, const fragment& k, const float2 (&g)[4], const float2 (&b)[4], F&& f) const {
     fragment r;
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
       const int channel = c + 8 * (w / 2) + 2 * (lane_ % 4);
       const float2 of_q = ptx::unpack<T>(q.w[w]), of_k = ptx::unpack<T>(k.w[w]);
-      r.w[w] = ptx::pack<T>(f(terms(channel, of_q.x, of_k.x, g[w].x)), f(terms(channel + 1, of_q.y, of_k.y, g[w].y)));
+      r.w[w] = ptx::pack<T>(f(terms(channel, of_q.x, of_k.x, g[w].x, b[w].x)), f(terms(channel + 1, of_q.y, of_k.y, g[w].y, b[w].y)));
     }
     return r;
   }
-  __device__ key_terms<float> terms(int channel, float q, float k, float g) const {
+  __device__ key_terms<float> terms(int channel, float q, float k, float g, float b) const {
     lanes_of<P, float> lane{};
     auto members = tie_members(lane);
     const int head = b_.head;
@@ -175,14 +176,64 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     });
     std::get<form.q>(members) = q, std::get<form.g>(members) = g;
     if constexpr (L::loads_k) std::get<form.k>(members) = k;
+    if constexpr (form.b >= 0) std::get<form.b>(members) = b;
     return this->job_.policy.template key_side<float>(lane);
   }
 
+  // The one more input of channels 16 j + 8 (w / 2) + 2i and the next, for the rows of a fragment's words: from memory.
+  __device__ void load_more(int n, int j, float2 (&to)[4]) const {
+    if constexpr (form.b >= 0) {
+      const auto& v = std::get<form.b>(tie_members(this->job_.in));
+      constexpr role what = std::remove_cvref_t<decltype(v)>::role;
+      const int head = what.heads == per_head::key ? b_.key_head : b_.head;
+#pragma unroll
+      for (int w = 0; w < 4; ++w) {
+        const int t = n * C + 16 * half_ + lane_ / 4 + 8 * (w % 2);
+        to[w] = {};
+        if (t >= b_.tokens || j >= steps) continue;
+        const float* const p = v.data + b_.batch * v.stride[0] + (b_.begin + t) * v.stride[1] + head * v.stride[2] + 16 * j + 8 * (w / 2) + 2 * (lane_ % 4);
+        to[w] = {p[0], p[1]};
+      }
+    }
+  }
+
+  // z in the place of v, for the warp's tokens.
+  __device__ void make_values(int n) const {
+    const swizzled_tile v = b_.v(place_.stage);
+    constexpr int units = L::columns / 8;
+    const int there = ::min(b_.length(n) - 16 * half_, 16) * units;
+#pragma unroll 2
+    for (int i = lane_; i < there; i += 32) {
+      const int t = 16 * half_ + i / units, u = i % units;
+      const row<P, T> at(this->job_.in, this->job_.x, b_.batch, b_.begin + n * C + t, b_.head);
+      const lanes_of<P, float> gates = at.gates(this->job_.policy);
+      uint4* const tile = reinterpret_cast<uint4*>(b_.memory + (v.unit(t, u) - b_.base));
+      const uint4 x = *tile;
+      const word words[4] = {x.x, x.y, x.z, x.w};
+      word made[4];
+#pragma unroll
+      for (int w = 0; w < 4; ++w) {
+        const float2 from = ptx::unpack<T>(words[w]);
+        float z[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          lanes_of<P, float> lane = at.template lanes<width::value_dim>(gates, b_.column + 8 * u + 2 * w + e);
+          std::get<form.v>(tie_members(lane)) = e ? from.y : from.x;
+          z[e] = this->job_.policy.template write<float>(lane);
+        }
+        made[w] = ptx::pack<T>(z[0], z[1]);
+      }
+      *tile = {made[0], made[1], made[2], made[3]};
+    }
+  }
+
   // Goes through the channels, 16 at a time: the products within the warp's tokens, and the rewritten tiles.
-  __device__ void walk(float scale, octets& sums, word (&seen)[2]) const {
+  __device__ void walk(int n, float scale, octets& sums, word (&seen)[2]) const {
     const int g = lane_ / 4, i = lane_ % 4;
     const swizzled_tile k_tile = b_.k(place_.stage), q_tile = b_.q(place_.stage), tail = b_.tail(place_.slot);
     const float by[2] = {__shfl_sync(~0u, scale, 16 * half_ + g), __shfl_sync(~0u, scale, 16 * half_ + g + 8)};
+    float2 more[2][4] = {};  // a box ahead
+    for (int part = 0; part < 2; ++part) load_more(n, part, more[part]);
 #pragma unroll 1
     for (int box = 0; box < K / 32; ++box) {
       fragment readers[2][2];  // of the second half, for across(): kept where its gates were
@@ -199,7 +250,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         const fragment q = left(q_tile, 16 * half_, c);
         fragment k{};
         if constexpr (L::loads_k) k = left(k_tile, 16 * half_, c);
-        else k = made(c, q, k, gates, [](const auto& side) { return side.k; });
+        else k = made(c, q, k, gates, more[part], [](const auto& side) { return side.k; });
+        const fragment eraser = L::makes_c ? made(c, q, k, gates, more[part], [](const auto& side) { return side.c; }) : k;
+        load_more(n, 2 * box + 2 + part, more[part]);
         // What is lost since the block's start (by the reader's own decay too, where it reads after it); until its end; in all.
         float2 before[4], after[4], all[4];
 #pragma unroll
@@ -208,7 +261,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
           before[w] = exclusive ? float2{1.f, 1.f} : all[w];
           after[w] = {1.f, 1.f};
         }
-        const fragment own = exclusive ? made(c, q, k, gates, [](const auto& side) { return side.q * side.u; }) : q;
+        const fragment own = exclusive ? made(c, q, k, gates, more[part], [](const auto& side) { return side.q * side.u; }) : q;
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
           product(sums.same[x], k.w[x], own.w[x], k.w[2 + x], own.w[2 + x], k.w[x], k.w[2 + x]);
@@ -217,7 +270,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 #pragma unroll
         for (int level = 0; level < 3; ++level) {
           const bool second = g >> level & 1;
-          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(k, b) : fragment{}, kf = times(k, a);
+          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(eraser, b) : fragment{}, kf = times(k, a);
 #pragma unroll
           for (int x = 0; x < 2; ++x) product(sums.level[level][x], cf.w[x], qf.w[x], cf.w[2 + x], qf.w[2 + x], kf.w[x], kf.w[2 + x]);
 #pragma unroll
@@ -228,16 +281,17 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
           }
         }
         {
-          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(k, b) : fragment{}, kf = times(k, a);
+          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(eraser, b) : fragment{}, kf = times(k, a);
           product(sums.between, cf.w[1], qf.w[1], cf.w[3], qf.w[3], kf.w[0], kf.w[2]);
         }
 #pragma unroll
         for (int w = 0; w < 4; ++w) grow(before[w], after[w], all[w ^ 1], w % 2);
 
         // Of the half; then of the chunk.
-        const fragment q_since = scaled(q, before), k_since = L::erases ? scaled(k, before) : fragment{};
+        const fragment q_since = scaled(q, before), c_since = L::erases ? scaled(eraser, before) : fragment{};
         base::look(seen, k);
         base::look(seen, q_since);  // with the decays
+        if constexpr (L::makes_c) base::look(seen, c_since);
         float2 other[4];
 #pragma unroll
         for (int w = 0; w < 4; ++w) other[w] = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
@@ -245,12 +299,12 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
           store_left(writers(), 0, c, times(k, rounded(after)));
 #pragma unroll
           for (int w = 0; w < 4; ++w) after[w].x *= other[w].x, after[w].y *= other[w].y;
-          if constexpr (L::erases) store_left(k_tile, 0, c, k_since);
+          if constexpr (L::erases) store_left(k_tile, 0, c, c_since);
           store_left(q_tile, 0, c, q_since);
         } else {
-          readers[part][0] = k_since, readers[part][1] = q_since;
+          readers[part][0] = c_since, readers[part][1] = q_since;
           const fragment first = rounded(other);
-          if constexpr (L::erases) store_left(k_tile, 16, c, times(k_since, first));
+          if constexpr (L::erases) store_left(k_tile, 16, c, times(c_since, first));
           store_left(q_tile, 16, c, times(q_since, first));
         }
         store_left(tail, 16 * half_, c, scaled(k, after));

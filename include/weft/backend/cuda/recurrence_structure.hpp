@@ -13,6 +13,7 @@ namespace device {
 struct symbol {
   static constexpr int of_gates = -1, other = -2;
   int member = of_gates;
+  int one = of_gates, two = of_gates;  // of others: the product of two members
 
   constexpr symbol() = default;
   constexpr explicit symbol(double) {}
@@ -22,7 +23,12 @@ struct symbol {
     return s;
   }
   friend constexpr symbol operator-(symbol a) { return a; }
-  friend constexpr symbol operator*(symbol a, symbol b) { return a.member == of_gates ? b : of(b.member == of_gates ? a.member : other); }
+  friend constexpr symbol operator*(symbol a, symbol b) {
+    if (a.member == of_gates || b.member == of_gates) return a.member == of_gates ? b : a;
+    symbol s = of(other);
+    if (a.member >= 0 && b.member >= 0) s.one = a.member, s.two = b.member;
+    return s;
+  }
   friend constexpr symbol operator/(symbol a, symbol b) { return b.member == of_gates ? a : of(other); }
   friend constexpr symbol operator+(symbol a, symbol b) { return of(a.member == b.member ? a.member : other); }
   friend constexpr symbol operator-(symbol a, symbol b) { return a + b; }
@@ -37,6 +43,9 @@ constexpr symbol where_nonneg_(symbol x, symbol a, symbol b) { return x.member =
 // The members that q, k, c, z and the decay scale; of_gates or other where there is none.
 struct structure {
   int q, k, c, z, g;
+  int v = symbol::of_gates;  // the tile that z is made from
+  int b = symbol::of_gates;  // one more input a token and channel
+  bool linear = false;       // c is k times b
 };
 
 template <class P>
@@ -52,7 +61,16 @@ constexpr structure structure_of() {
   mark(value_lane, width::value_dim);
   const key_terms<symbol> side = P{}.template key_side<symbol>(key_lane);
   const symbol z = P{}.template write<symbol>(value_lane);
-  return {side.q.member, side.k.member, side.c.member, z.member, side.g.member};
+  structure s{side.q.member, side.k.member, side.c.member, z.member, side.g.member};
+  for_each_member(key_lane, [&](const symbol&, auto m) {
+    constexpr role r = role_of<P, m>;
+    constexpr int i = static_cast<int>(m);
+    if (r.time && r.width == width::value_dim && !r.wide && s.v < 0) s.v = i;
+    if (r.time && r.width == width::key_dim && r.wide && i != s.g) s.b = s.b == symbol::of_gates ? i : symbol::other;
+  });
+  if (s.z >= 0) s.v = s.z;
+  s.linear = (side.c.one == s.k && side.c.two == s.b) || (side.c.one == s.b && side.c.two == s.k);
+  return s;
 }
 
 // Options could change maps that are not static, and are not known here.
@@ -65,7 +83,8 @@ template <class P>
 concept transparent = fixed_maps<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
 
 // Policies of the engine: no erase, or a tied one; decays that are numbers of the token, or one input a channel. Where channels
-// decay they are visited anyway: there the writer may be made of anything a channel knows.
+// decay they are visited anyway: there the writer may be made of
+// anything a channel knows, the erase reader may have one more gate, and z any.
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
@@ -73,10 +92,10 @@ constexpr bool scaled_tiles() {
     return false;
   } else {
     constexpr structure s = structure_of<P>();
-    if constexpr (s.q < 0 || s.z < 0) return false;
+    if constexpr (s.q < 0 || s.v < 0) return false;
     else if constexpr (a.decay == decay::per_channel)
-      return s.g >= 0 && a.timing == timing::post && !a.micro_steps && (a.erase == erase::none || (s.k >= 0 && s.c == s.k));
-    else return s.g == symbol::of_gates && s.k >= 0 && (a.erase == erase::none || s.c >= 0) && a.read == read::inclusive;
+      return s.g >= 0 && a.timing == timing::post && !a.micro_steps && s.b != symbol::other && (a.erase == erase::none || (s.k >= 0 && (s.c == s.k || s.linear)));
+    else return s.z >= 0 && s.b == symbol::of_gates && s.g == symbol::of_gates && s.k >= 0 && (a.erase == erase::none || s.c >= 0) && a.read == read::inclusive;
   }
 }
 

@@ -82,7 +82,7 @@ class tensor_call {
     const auto map_of = [&](const auto& v, std::size_t i, int rows = 32) { return map_rows(name_of<P>(i).text.data(), view<const T, 4>(v.data, v.extent, v.stride), rows); };
     auto members = tie_members(job_.in);
     maps_.o = map_rows("o", o.narrow_view(), 32);
-    maps_.q = map_of(std::get<form.q>(members), form.q, 32 / x.micro), maps_.v = map_of(std::get<form.z>(members), form.z);
+    maps_.q = map_of(std::get<form.q>(members), form.q, 32 / x.micro), maps_.v = map_of(std::get<form.v>(members), form.v);
     if constexpr (form.k >= 0) maps_.k = map_of(std::get<form.k>(members), form.k);
     if constexpr (form.c >= 0) maps_.c = map_of(std::get<form.c>(members), form.c);
     if constexpr (form.g >= 0) {

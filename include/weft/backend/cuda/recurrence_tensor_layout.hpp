@@ -64,6 +64,7 @@ struct tensor_layout {
   static constexpr structure form = structure_of<P>();
   // The inputs that lie in tiles: q, v, and the writer and the erase reader where they are inputs of their own.
   static constexpr bool loads_k = form.k >= 0, loads_c = erases && form.c >= 0 && form.c != form.k;
+  static constexpr bool makes_c = erases && form.c < 0, makes_z = form.z < 0;
   static constexpr int C = X.chunk, halves = C / 16, groups = X.prepare_groups, blocks = X.chain_rows / 16;
   static_assert(C == 32, "weft: a chunk is two blocks of 16 tokens: a prepare warp for each, and a lane for each token");
 
