@@ -115,6 +115,9 @@ __device__ inline void wait(word barrier, word parity) {
 // Named barrier of `threads` threads of the block, 1 to 15.
 __device__ inline void sync_threads(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
 
+// Into the L2 cache, 128 bytes around p.
+__device__ inline void fetch_ahead(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 // The copy engine (sm_90): a box of a tensor described by a map, at element coordinates innermost first. Elements outside of
 // the tensor come as zeros and do not go. One thread asks; a load ends in the barrier's announced bytes.
 __device__ inline void tensor_load(word to, const void* map, int x, int y, int z, int w, word barrier) {

@@ -28,6 +28,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
   __device__ void prepare(int n, const lanes_of<P, float>& raw) {
     factors f = n * C + lane_ < b_.tokens ? this->factors_of(raw) : factors{};
+    if constexpr (form.b >= 0 || L::makes_z) fetch_ahead(n + L::groups);
     B::wait(b_.loaded(n), n);
     ptx::wait(b_.gates_loaded(group_), static_cast<word>(n / L::groups & 1));
     if (b_.length(n) < C) {
@@ -197,33 +198,41 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     }
   }
 
+  // What is read straight from memory, brought nearer a chunk ahead: by the lines of the warp's tokens.
+  __device__ void fetch_ahead(int n) const {
+    const int rows = ::min(b_.tokens - n * C - 16 * half_, 16), lane = lane_;
+    const index token = b_.begin + n * C + 16 * half_, batch = b_.batch;
+    const int head = b_.head, key_head = b_.key_head, column = b_.column;
+    for_each_member(this->job_.in, [&](const auto& v, auto m) {
+      constexpr role what = std::remove_cvref_t<decltype(v)>::role;
+      constexpr int i = static_cast<int>(m), wide = what.width == width::key_dim ? K : L::columns;
+      if constexpr (i == L::form.b || (L::makes_z && what.time && what.wide && what.width == width::value_dim))
+        for (int line = lane; line < rows * (wide / 32); line += 32)
+          ptx::fetch_ahead(v.data + batch * v.stride[0] + (token + line / (wide / 32)) * v.stride[1] + (what.heads == per_head::key ? key_head : head) * v.stride[2] +
+                           (what.width == width::key_dim ? 0 : column) + line % (wide / 32) * 32);
+    });
+  }
+
   // z in the place of v, for the warp's tokens.
   __device__ void make_values(int n) const {
     const swizzled_tile v = b_.v(place_.stage);
-    constexpr int units = L::columns / 8;
-    const int there = ::min(b_.length(n) - 16 * half_, 16) * units;
-#pragma unroll 2
+    constexpr int words = L::columns / 2;
+    const int there = ::min(b_.length(n) - 16 * half_, 16) * words;
+#pragma unroll 8
     for (int i = lane_; i < there; i += 32) {
-      const int t = 16 * half_ + i / units, u = i % units;
+      const int t = 16 * half_ + i / words, w = i % words;
       const row<P, T> at(this->job_.in, this->job_.x, b_.batch, b_.begin + n * C + t, b_.head);
       const lanes_of<P, float> gates = at.gates(this->job_.policy);
-      uint4* const tile = reinterpret_cast<uint4*>(b_.memory + (v.unit(t, u) - b_.base));
-      const uint4 x = *tile;
-      const word words[4] = {x.x, x.y, x.z, x.w};
-      word made[4];
+      const word place = v.unit(t, w / 4) + static_cast<word>(w % 4 * 4);
+      const float2 from = ptx::unpack<T>(*reinterpret_cast<const word*>(b_.memory + (place - b_.base)));
+      float z[2];
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        const float2 from = ptx::unpack<T>(words[w]);
-        float z[2];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          lanes_of<P, float> lane = at.template lanes<width::value_dim>(gates, b_.column + 8 * u + 2 * w + e);
-          std::get<form.v>(tie_members(lane)) = e ? from.y : from.x;
-          z[e] = this->job_.policy.template write<float>(lane);
-        }
-        made[w] = ptx::pack<T>(z[0], z[1]);
+      for (int e = 0; e < 2; ++e) {
+        lanes_of<P, float> lane = at.template lanes<width::value_dim>(gates, b_.column + 2 * w + e);
+        std::get<form.v>(tie_members(lane)) = e ? from.y : from.x;
+        z[e] = this->job_.policy.template write<float>(lane);
       }
-      *tile = {made[0], made[1], made[2], made[3]};
+      put(place, ptx::pack<T>(z[0], z[1]));
     }
   }
 
