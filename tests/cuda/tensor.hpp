@@ -2,6 +2,7 @@
 #pragma once
 #include <weft/recurrence/comba.hpp>
 #include <weft/recurrence/delta_rule.hpp>
+#include <weft/recurrence/dplr.hpp>
 #include <weft/recurrence/gated_delta_product.hpp>
 #include <weft/recurrence/gdn2.hpp>
 #include <weft/recurrence/gla.hpp>

@@ -114,7 +114,7 @@ class chain_warp {
   using tokens = fragment[blocks][halves];  // value columns x tokens
 
   // R; v itself without an erase.
-  __device__ void residual(const swizzled_tile& v, const chunk_scalars<C>& scalars, const block (&of_c)[blocks][halves], tokens& to) const {
+  __device__ void residual(const swizzled_tile& v, const auto& scalars, const block (&of_c)[blocks][halves], tokens& to) const {
 #pragma unroll
     for (int t = 0; t < halves; ++t) {
       const columns erase(scalars.erase, lane_, t), value(scalars.value, lane_, t);
@@ -135,8 +135,41 @@ class chain_warp {
     }
   }
 
+  // R where z is written beside the erase.
+  __device__ void erased(const chunk_place<L>& place, const auto& scalars, const block (&of_c)[blocks][halves], const tokens& values, tokens& to) const {
+    const padded_tile pairs = b_.erased_values(place.slot);
+#pragma unroll
+    for (int t = 0; t < halves; ++t) {
+      const columns erase(scalars.erase, lane_, t);
+#pragma unroll
+      for (int m = 0; m < blocks; ++m) {
+        block r = of_c[m][t];
+        scale(r, erase);
+#pragma unroll
+        for (int s = 0; s <= t; ++s) r.template add_product<T>(values[m][s], right(pairs, 16 * t, 16 * s));
+        to[m][t] = r.template as_left<T>();
+      }
+    }
+  }
+  // What z adds to the state there. Returns a number that is finite where z is.
+  __device__ float gains(const auto& scalars, const tokens& values, tokens& to) const {
+    float sum = 0;
+#pragma unroll
+    for (int m = 0; m < blocks; ++m) {
+      rounding kept;
+#pragma unroll
+      for (int t = 0; t < halves; ++t) {
+        block x = block::of_left<T>(values[m][t]);
+        scale(x, columns(scalars.gain, lane_, t));
+        to[m][t] = kept.round(x);
+      }
+      sum += kept.sum();
+    }
+    return sum;
+  }
+
   // U from R, as o reads it and, times `write`, as the state takes it. Returns a number that is finite where U is.
-  __device__ float solve(const chunk_place<L>& place, const chunk_scalars<C>& scalars, const tokens& residual, tokens& written, tokens& update) const {
+  __device__ float solve(const chunk_place<L>& place, const auto& scalars, const tokens& residual, tokens& written, tokens& update) const {
     const padded_tile inverse = b_.inverse(place.slot);
     rounding kept[blocks];
 #pragma unroll
@@ -192,19 +225,34 @@ class chain_warp {
 
   __device__ void fold(const chunk_place<L>& place) {
     const swizzled_tile q = b_.q(place.stage), v = b_.v(place.stage);
-    const chunk_scalars<C>& scalars = b_.scalars(place.slot);
+    const auto& scalars = b_.scalars(place.slot);
     block o[blocks][halves] = {}, sum[blocks][halves] = {};
     read(q, b_.c(place.stage), scalars.decay, b_.decay(place.slot), o, sum);
-    tokens r, written, update;
-    residual(v, scalars, sum, r);
+    tokens r, written, update, values, gain;
+    if constexpr (L::two) {
+#pragma unroll
+      for (int t = 0; t < halves; ++t)
+#pragma unroll
+        for (int m = 0; m < blocks; ++m) values[m][t] = left_turned(v, 16 * t, row_ + 16 * m);
+    } else {
+      residual(v, scalars, sum, r);
+    }
+    const auto solved = [&] {
+      float errors = 0;
+      if constexpr (L::two) {
+        erased(place, scalars, sum, values, r);
+        errors = gains(scalars, values, gain);
+      }
+      return errors + solve(place, scalars, r, written, update);
+    };
     // A number of v that is not finite would reach the tokens before it by a product's zeros. Then v ends there for the products
     // of these columns, and what follows is NaN, as is the state.
     int first = C;
-    if (__any_sync(~0u, !(::fabsf(solve(place, scalars, r, written, update)) < INFINITY))) {
+    if (__any_sync(~0u, !(::fabsf(solved()) < INFINITY))) {
       first = first_wrong(v);
       if (first < C) {
-        from_token(first, r, [](word& x, int, word mask) { x &= ~mask; });
-        solve(place, scalars, r, written, update);
+        from_token(first, L::two ? values : r, [](word& x, int, word mask) { x &= ~mask; });
+        solved();
         from_token(first, update, [&](word& x, int token, word mask) {
           if (token <= first) x |= mask;
         });
@@ -230,7 +278,10 @@ class chain_warp {
       for (int s = 0; s <= t; ++s) {
         const fragment p = right(pairs, 16 * t, 16 * s);
 #pragma unroll
-        for (int m = 0; m < blocks; ++m) o[m][t].template add_product<T>(written[m][s], p);
+        for (int m = 0; m < blocks; ++m) {
+          o[m][t].template add_product<T>(written[m][s], p);
+          if constexpr (L::two) o[m][t].template add_product<T>(values[m][s], right(b_.pairs(place.slot, 1), 16 * t, 16 * s));
+        }
       }
 #pragma unroll
       for (int m = 0; m < blocks; ++m) {
@@ -240,15 +291,20 @@ class chain_warp {
     }
     if (!L::copies_out || b_.length(place.n) < C) store_rows(place.n, v);
 
-    const swizzled_tile writers = L::channels ? b_.tail(place.slot) : b_.k(place.stage);
     ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
+    add(L::channels ? b_.tail(place.slot) : b_.k(place.stage), update);
+    if constexpr (L::two) add(b_.tail(place.slot, 1), gain);
+  }
+
+  // S^T += U^T k
+  __device__ void add(const swizzled_tile& writers, const tokens& u) {
 #pragma unroll
     for (int j = 0; j < steps; ++j)
 #pragma unroll
       for (int s = 0; s < halves; ++s) {
         const fragment b = right_turned(writers, 16 * s, 16 * j);
 #pragma unroll
-        for (int m = 0; m < blocks; ++m) state_[m][j].template add_product<T>(update[m][s], b);
+        for (int m = 0; m < blocks; ++m) state_[m][j].template add_product<T>(u[m][s], b);
       }
   }
 

@@ -50,7 +50,7 @@ class prepare_base {
  protected:
   // The numbers that scale a token's inputs, and its decay (of channels: what scales it).
   struct factors {
-    float q = 0, k = 0, c = 0, z = 0, g = 0;  // g in base 2
+    float q = 0, k = 0, c = 0, p = 0, z = 0, g = 0;  // g in base 2
   };
 
   __device__ lanes_of<P, float> gates(int n) const {
@@ -68,7 +68,7 @@ class prepare_base {
       if constexpr (role_of<P, m>.width == width::value_dim) e = 1;
     });
     const key_terms<float> side = job_.policy.template key_side<float>(keys);
-    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, L::makes_c ? 1.f : side.c,
+    return {side.q * job_.x.scale, L::loads_k ? side.k : 1.f, L::makes_c ? 1.f : side.c, side.p,
             job_.value * (L::makes_z ? 1.f : job_.policy.template write<float>(values)), L::decays ? side.g * 1.4426950408889634f : 0.f};
   }
 
@@ -87,6 +87,7 @@ class prepare_base {
     for (int c = 0; c < K; c += 64) {
       if constexpr (L::loads_k) ptx::tensor_load(b_.k(stage).unit(0, c / 8), &maps_.k, c, b_.key_head, token, batch, full);
       if constexpr (L::loads_c) ptx::tensor_load(b_.c(stage).unit(0, c / 8), &maps_.c, c, b_.key_head, token, batch, full);
+      if constexpr (L::two) ptx::tensor_load(b_.p(stage).unit(0, c / 8), &maps_.p, c, b_.key_head, token, batch, full);
       ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token / b_.micro, batch, full);
     }
     for (int c = 0; c < L::columns; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
@@ -155,14 +156,14 @@ class prepare_base {
   // such token of the warp's half, or C; `seen` is of its q and k.
   // A decay of minus infinity is a number like any other.
   __device__ int cut(factors& f, word (&seen)[2]) const {
-    const bool own = lane_ / 16 == half_ && !(0.f * f.q + 0.f * f.k + 0.f * f.c + 0.f * f.z == 0.f && f.g < INFINITY);
+    const bool own = lane_ / 16 == half_ && !(0.f * f.q + 0.f * f.k + 0.f * f.c + 0.f * f.p + 0.f * f.z == 0.f && f.g < INFINITY);
     const bool upper = (seen[0] & 0x7fff7fffu) != 0, lower = (seen[1] & 0x7fff7fffu) != 0;
     if (!__any_sync(~0u, own || upper || lower)) return C;
     int first = own ? lane_ % 16 : 16;
     if (upper) first = ::min(first, lane_ / 4);
     else if (lower) first = ::min(first, 8 + lane_ / 4);
     first = 16 * half_ + __reduce_min_sync(~0u, first);
-    if (lane_ >= first) f.q = f.k = f.c = f.z = 0;
+    if (lane_ >= first) f.q = f.k = f.c = f.p = f.z = 0;
     clear_rows(first, 16 * half_ + 16, lane_, 32);
     ptx::publish_to_copies();
     __syncwarp();
@@ -176,7 +177,7 @@ class prepare_base {
   }
   // What the chain makes of a cut: the rest of the outputs and the state become NaN.
   __device__ void publish_cut(int first) const {
-    chunk_scalars<C>& s = b_.scalars(place_.slot);
+    auto& s = b_.scalars(place_.slot);
     const float nan = __int_as_float(0x7fffffff);
     if (half_ == 0 && lane_ == 0) s.poison = first < C ? nan : 0.f;
     if (lane_ / 16 != half_ || lane_ < first) return;

@@ -42,25 +42,27 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     if (half_ == 0)
       for (int c = lane_; c < K; c += 32) b_.decay(place_.slot)[c] = totals(0)[c] * totals(1)[c];
 
-    octets sums;
+    octets sums[writer_count];
     word seen[2] = {};
     walk(n, f.g, sums, seen);
-    if (this->job_.x.unit) unit_lengths(sums, f);
+    if (this->job_.x.unit) unit_lengths(sums[0], f);
     __syncwarp();
     const int first = this->cut(f, seen);
-    decays()[C + lane_] = f.k;
+    decays()[C + lane_] = L::two ? f.p : f.k * (L::erases ? 1.f : f.z);
+    if constexpr (L::two) decays()[lane_] = f.k * f.z;
     publish_scalars(f);
     this->publish_cut(first);
     ptx::publish_to_copies();
     this->sync_group();
-    block kk{}, qk{};
+    block of_c[writer_count] = {}, of_q[writer_count] = {};
     if (half_ == 1) {
-      across(kk, qk);
+      across(of_c, of_q);
       ptx::publish_to_copies();
       __syncwarp();
       load_gates(n + L::groups);
     }
-    write_pairs(f, sums, kk, qk, first);
+    write_pairs<0>(f, sums[0], of_c[0], of_q[0], first);
+    if constexpr (L::two) write_pairs<1>(f, sums[1], of_c[1], of_q[1], first);
     if constexpr (L::erases) {
       __syncwarp();
       this->invert_diagonal();
@@ -72,10 +74,12 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
  private:
   static constexpr bool exclusive = P::axes.read == read::exclusive_bonus;
+  static constexpr bool late = exclusive || base::pre;  // decays count from the token after: for q of an inclusive read its own too
+  static constexpr int writer_count = L::two ? 2 : 1;   // k; or p, which has the inverse, and k
 
-  // Products within the warp's 16 tokens, by octets of them: rows 0-7 of an accumulator are the keys as erase readers, rows 8-15
-  // q; columns are the writers. level[l] holds where the tokens' numbers differ in bit l at most, `same` each with its own octet
-  // without decay, `between` the second octet with the first; `readers` is q with itself, where its length is wanted.
+  // Products within the warp's 16 tokens, by octets of them: rows 0-7 of an accumulator are the erase readers, rows 8-15
+  // q; columns are a writer's. level[l] holds where the tokens' numbers differ in bit l at most, `same` each with its own octet
+  // without decay (and rows 0-7 the writers), `between` the second octet with the first; `readers` is q with itself, where its length is wanted.
   struct octets {
     float same[2][4] = {}, level[3][2][4] = {}, between[4] = {}, readers[2][4] = {};
   };
@@ -84,8 +88,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   __device__ float* totals(int half) const {
     return reinterpret_cast<float*>(b_.memory + L::scratch + L::scratch_turns * group_ * L::group_bytes + L::totals) + half * K;
   }
-  __device__ swizzled_tile writers() const {
-    return {b_.base + static_cast<word>(L::scratch + L::scratch_turns * group_ * L::group_bytes + L::writers), 16, b_.swizzled};
+  __device__ swizzled_tile writers(int which) const {
+    return {b_.base + static_cast<word>(L::scratch + L::scratch_turns * group_ * L::group_bytes + L::writers + which * 16 * K * 2), 16, b_.swizzled};
   }
   // 16 bytes of the gates at (token, channel).
   __device__ unsigned char* gate(int token, int channel) const {
@@ -99,10 +103,11 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
   __device__ void publish_scalars(const factors& f) const {
     if (lane_ / 16 != half_) return;
-    chunk_scalars<C>& s = b_.scalars(place_.slot);
+    auto& s = b_.scalars(place_.slot);
     if constexpr (L::erases) s.erase[lane_] = f.c, s.value[lane_] = f.z;
     s.read[lane_] = f.q;
-    s.write[lane_] = f.k * (L::erases ? 1.f : f.z);
+    s.write[lane_] = L::two ? -f.p : f.k * (L::erases ? 1.f : f.z);
+    if constexpr (L::two) s.gain[lane_] = f.k * f.z;
   }
 
   // Scales the factors of the warp's own tokens by 1 / length; squares are on the diagonals.
@@ -237,9 +242,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   }
 
   // Goes through the channels, 16 at a time: the products within the warp's tokens, and the rewritten tiles.
-  __device__ void walk(int n, float scale, octets& sums, word (&seen)[2]) const {
+  __device__ void walk(int n, float scale, octets (&sums)[writer_count], word (&seen)[2]) const {
     const int g = lane_ / 4, i = lane_ % 4;
-    const swizzled_tile k_tile = b_.k(place_.stage), q_tile = b_.q(place_.stage), tail = b_.tail(place_.slot);
+    const swizzled_tile c_tile = b_.c(place_.stage), q_tile = b_.q(place_.stage);
     const float by[2] = {__shfl_sync(~0u, scale, 16 * half_ + g), __shfl_sync(~0u, scale, 16 * half_ + g + 8)};
     float2 more[2][4] = {};  // a box ahead
     for (int part = 0; part < 2; ++part) load_more(n, part, more[part]);
@@ -258,30 +263,53 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         }
         const fragment q = left(q_tile, 16 * half_, c);
         fragment k{};
-        if constexpr (L::loads_k) k = left(k_tile, 16 * half_, c);
+        if constexpr (L::loads_k) k = left(b_.k(place_.stage), 16 * half_, c);
         else k = made(c, q, k, gates, more[part], [](const auto& side) { return side.k; });
-        const fragment eraser = L::makes_c ? made(c, q, k, gates, more[part], [](const auto& side) { return side.c; }) : k;
+        fragment eraser = k, writer[writer_count] = {k};
+        if constexpr (L::makes_c) eraser = made(c, q, k, gates, more[part], [](const auto& side) { return side.c; });
+        if constexpr (L::loads_c) eraser = left(c_tile, 16 * half_, c);
+        if constexpr (L::two) writer[0] = left(b_.p(place_.stage), 16 * half_, c), writer[1] = k;
         load_more(n, 2 * box + 2 + part, more[part]);
         // What is lost since the block's start (by the reader's own decay too, where it reads after it); until its end; in all.
-        float2 before[4], after[4], all[4];
+        float2 before[4], after[4], all[4], mine[4];
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
-          all[w] = {ptx::exp2(gates[w].x * by[w % 2]), ptx::exp2(gates[w].y * by[w % 2])};
-          before[w] = exclusive ? float2{1.f, 1.f} : all[w];
+          all[w] = mine[w] = {ptx::exp2(gates[w].x * by[w % 2]), ptx::exp2(gates[w].y * by[w % 2])};
+          before[w] = late ? float2{1.f, 1.f} : all[w];
           after[w] = {1.f, 1.f};
         }
         const fragment own = exclusive ? made(c, q, k, gates, more[part], [](const auto& side) { return side.q * side.u; }) : q;
+        const auto of_q = [&](int w) {
+          if constexpr (late && !exclusive) return float2{before[w].x * mine[w].x, before[w].y * mine[w].y};
+          else return before[w];
+        };
+        const auto q_before = [&](auto&& f) {
+          const float2 all_four[4] = {of_q(0), of_q(1), of_q(2), of_q(3)};
+          return f(all_four);
+        };
 #pragma unroll
         for (int x = 0; x < 2; ++x) {
-          product(sums.same[x], k.w[x], own.w[x], k.w[2 + x], own.w[2 + x], k.w[x], k.w[2 + x]);
-          if (this->job_.x.unit) product(sums.readers[x], q.w[x], q.w[x], q.w[2 + x], q.w[2 + x], q.w[x], q.w[2 + x]);
+#pragma unroll
+          for (int v = 0; v < writer_count; ++v)
+            product(sums[v].same[x], writer[v].w[x], own.w[x], writer[v].w[2 + x], own.w[2 + x], writer[v].w[x], writer[v].w[2 + x]);
+          if (this->job_.x.unit) product(sums[0].readers[x], q.w[x], q.w[x], q.w[2 + x], q.w[2 + x], q.w[x], q.w[2 + x]);
         }
+        fragment cf{}, qf, kf[writer_count];
+        const auto factored = [&] {
+          const fragment b = rounded(before), a = rounded(after);
+          qf = times(q, late && !exclusive ? q_before([](const auto& f) { return rounded(f); }) : b);
+          if constexpr (L::erases) cf = times(eraser, b);
+#pragma unroll
+          for (int v = 0; v < writer_count; ++v) kf[v] = times(writer[v], a);
+        };
 #pragma unroll
         for (int level = 0; level < 3; ++level) {
           const bool second = g >> level & 1;
-          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(eraser, b) : fragment{}, kf = times(k, a);
+          factored();
 #pragma unroll
-          for (int x = 0; x < 2; ++x) product(sums.level[level][x], cf.w[x], qf.w[x], cf.w[2 + x], qf.w[2 + x], kf.w[x], kf.w[2 + x]);
+          for (int x = 0; x < 2; ++x)
+#pragma unroll
+            for (int v = 0; v < writer_count; ++v) product(sums[v].level[level][x], cf.w[x], qf.w[x], cf.w[2 + x], qf.w[2 + x], kf[v].w[x], kf[v].w[2 + x]);
 #pragma unroll
           for (int w = 0; w < 4; ++w) {
             const float2 other = {__shfl_xor_sync(~0u, all[w].x, 4 << level), __shfl_xor_sync(~0u, all[w].y, 4 << level)};
@@ -289,34 +317,35 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
             all[w].x *= other.x, all[w].y *= other.y;
           }
         }
-        {
-          const fragment b = rounded(before), a = rounded(after), qf = times(q, b), cf = L::erases ? times(eraser, b) : fragment{}, kf = times(k, a);
-          product(sums.between, cf.w[1], qf.w[1], cf.w[3], qf.w[3], kf.w[0], kf.w[2]);
-        }
+        factored();
+#pragma unroll
+        for (int v = 0; v < writer_count; ++v) product(sums[v].between, cf.w[1], qf.w[1], cf.w[3], qf.w[3], kf[v].w[0], kf[v].w[2]);
 #pragma unroll
         for (int w = 0; w < 4; ++w) grow(before[w], after[w], all[w ^ 1], w % 2);
 
         // Of the half; then of the chunk.
-        const fragment q_since = scaled(q, before), c_since = L::erases ? scaled(eraser, before) : fragment{};
-        base::look(seen, k);
+        const fragment q_since = q_before([&](const auto& f) { return scaled(q, f); }), c_since = L::erases ? scaled(eraser, before) : fragment{};
+        for (const fragment& x : writer) base::look(seen, x);
         base::look(seen, q_since);  // with the decays
-        if constexpr (L::makes_c) base::look(seen, c_since);
+        if constexpr (L::makes_c || L::loads_c) base::look(seen, c_since);
         float2 other[4];
 #pragma unroll
         for (int w = 0; w < 4; ++w) other[w] = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
         if (half_ == 0) {
-          store_left(writers(), 0, c, times(k, rounded(after)));
+#pragma unroll
+          for (int v = 0; v < writer_count; ++v) store_left(writers(v), 0, c, times(writer[v], rounded(after)));
 #pragma unroll
           for (int w = 0; w < 4; ++w) after[w].x *= other[w].x, after[w].y *= other[w].y;
-          if constexpr (L::erases) store_left(k_tile, 0, c, c_since);
+          if constexpr (L::erases) store_left(c_tile, 0, c, c_since);
           store_left(q_tile, 0, c, q_since);
         } else {
           readers[part][0] = c_since, readers[part][1] = q_since;
           const fragment first = rounded(other);
-          if constexpr (L::erases) store_left(k_tile, 16, c, times(c_since, first));
+          if constexpr (L::erases) store_left(c_tile, 16, c, times(c_since, first));
           store_left(q_tile, 16, c, times(q_since, first));
         }
-        store_left(tail, 16 * half_, c, scaled(k, after));
+#pragma unroll
+        for (int v = 0; v < writer_count; ++v) store_left(b_.tail(place_.slot, v), 16 * half_, c, scaled(writer[v], after));
       }
       if (half_ == 1) {
         __syncwarp();  // all lanes have read these gates
@@ -343,36 +372,42 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   }
 
   // The second half's tokens with the first's.
-  __device__ void across(block& kk, block& qk) const {
+  __device__ void across(block (&of_c)[writer_count], block (&of_q)[writer_count]) const {
 #pragma unroll
     for (int j = 0; j < steps; ++j) {
-      const uint4 k = *kept(j, 0), q = *kept(j, 1);
-      const fragment y = right(writers(), 0, 16 * j);
-      if constexpr (L::erases) kk.add_product<T>({{k.x, k.y, k.z, k.w}}, y);
-      qk.add_product<T>({{q.x, q.y, q.z, q.w}}, y);
+      const uint4 c = *kept(j, 0), q = *kept(j, 1);
+#pragma unroll
+      for (int v = 0; v < writer_count; ++v) {
+        const fragment y = right(writers(v), 0, 16 * j);
+        if constexpr (L::erases) of_c[v].template add_product<T>({{c.x, c.y, c.z, c.w}}, y);
+        of_q[v].template add_product<T>({{q.x, q.y, q.z, q.w}}, y);
+      }
     }
   }
 
-  // P to the chain, T for the inverse, with the readers' and writers' factors; T is 0 in rows from `cut` on.
-  __device__ void write_pairs(const factors& f, const octets& sums, const block& kk, const block& qk, int cut) const {
-    const padded_tile pairs = b_.pairs(place_.slot);
+  // P to the chain, T for the inverse (of v's own writer: to the chain), with the readers' and writers' factors; T is 0 in rows
+  // from `cut` on.
+  template <int Writer>
+  __device__ void write_pairs(const factors& f, const octets& sums, const block& of_c, const block& of_q, int cut) const {
+    const padded_tile pairs = b_.pairs(place_.slot, Writer), values = b_.erased_values(place_.slot);
     const int g = lane_ / 4, first = 16 * half_;
-    const auto of_writer = [&](int s) {
-      const float z = L::erases ? 1.f : __shfl_sync(~0u, f.z, s);
-      // The first half's are the first warp's.
-      const float* const writer = reinterpret_cast<const float*>(this->mine_ - (s < first ? L::warp_bytes : 0)) + C;
-      return writer[s] * z;
+    const auto of_writer = [&](int s) {  // the first half's are the first warp's
+      return reinterpret_cast<const float*>(this->mine_ - (s < first ? L::warp_bytes : 0))[(Writer == 0 ? C : 0) + s];
     };
     float reader[2], eraser[2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) reader[r] = __shfl_sync(~0u, f.q, first + g + 8 * r), eraser[r] = __shfl_sync(~0u, f.c, first + g + 8 * r);
+    for (int r = 0; r < 2; ++r) {
+      reader[r] = __shfl_sync(~0u, f.q, first + g + 8 * r) * (L::two && Writer == 0 ? -1.f : 1.f);
+      eraser[r] = __shfl_sync(~0u, f.c, first + g + 8 * r);
+    }
     const auto write = [&](int t, int s, float px, float py, float tx, float ty, int r) {  // tokens of the half; row r of the lane's two
       const float x = of_writer(first + s), y = of_writer(first + s + 1);
       put(pairs.element(first + t, first + s), ptx::pack<T>(px * reader[r] * x, py * reader[r] * y));
-      if constexpr (L::erases) {
+      tx = first + t < cut ? tx * eraser[r] * x : 0.f, ty = first + t < cut ? ty * eraser[r] * y : 0.f;
+      if constexpr (Writer == 1) put(values.element(first + t, first + s), ptx::pack<T>(tx, ty));
+      else if constexpr (L::erases) {
         float* const to = diagonal() + s * L::diagonal_stride + t;
-        const bool there = first + t < cut;
-        to[0] = there ? tx * eraser[r] * x : 0.f, to[L::diagonal_stride] = there ? ty * eraser[r] * y : 0.f;
+        to[0] = tx, to[L::diagonal_stride] = ty;
       }
     };
     const int s = 2 * (lane_ % 4);
@@ -393,6 +428,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     }
     write(g + 8, s, sums.between[2], sums.between[3], sums.between[0], sums.between[1], 1);
     put(pairs.element(first + g, first + 8 + s), 0);
+    if constexpr (Writer == 1) put(values.element(first + g, first + 8 + s), 0);
     if (half_ == 1) {
 #pragma unroll
       for (int h = 0; h < 2; ++h)
@@ -400,11 +436,11 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         for (int r = 0; r < 2; ++r) {
           const int column = 8 * h + s;
           const float x = of_writer(column), y = of_writer(column + 1);
-          put(pairs.element(16 + g + 8 * r, column), ptx::pack<T>(qk.half[h][2 * r] * reader[r] * x, qk.half[h][2 * r + 1] * reader[r] * y));
-          if constexpr (L::erases) {
-            const bool there = 16 + g + 8 * r < cut;
-            put(below_.element(g + 8 * r, column), there ? ptx::pack<fp16>(kk.half[h][2 * r] * eraser[r] * x, kk.half[h][2 * r + 1] * eraser[r] * y) : 0);
-          }
+          put(pairs.element(16 + g + 8 * r, column), ptx::pack<T>(of_q.half[h][2 * r] * reader[r] * x, of_q.half[h][2 * r + 1] * reader[r] * y));
+          const bool there = 16 + g + 8 * r < cut;
+          const float tx = of_c.half[h][2 * r] * eraser[r] * x, ty = of_c.half[h][2 * r + 1] * eraser[r] * y;
+          if constexpr (Writer == 1) put(values.element(16 + g + 8 * r, column), there ? ptx::pack<T>(tx, ty) : 0);
+          else if constexpr (L::erases) put(below_.element(g + 8 * r, column), there ? ptx::pack<fp16>(tx, ty) : 0);
         }
     }
   }

@@ -70,7 +70,7 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
   __device__ void publish_scalars(const factors& f, float total) const {
     const float end = __shfl_sync(~0u, total, 31), earlier = before(total), since_start = ptx::exp2(total), to_end = ptx::exp2(end - total);
     if (lane_ / 16 != half_) return;
-    chunk_scalars<C>& s = b_.scalars(place_.slot);
+    auto& s = b_.scalars(place_.slot);
     // Without an erase U is v itself, and z's factor goes where v does.
     if constexpr (L::erases) s.erase[lane_] = f.c * (pre ? ptx::exp2(earlier) : since_start), s.value[lane_] = f.z;
     s.read[lane_] = f.q * since_start;

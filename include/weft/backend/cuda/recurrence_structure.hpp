@@ -40,9 +40,9 @@ constexpr symbol log1p_(symbol x) { return opaque(x); }
 constexpr symbol sqrt_(symbol x) { return opaque(x); }
 constexpr symbol where_nonneg_(symbol x, symbol a, symbol b) { return x.member == symbol::of_gates ? a + b : symbol::of(symbol::other); }
 
-// The members that q, k, c, z and the decay scale; of_gates or other where there is none.
+// The members that q, k, c, p, z and the decay scale; of_gates or other where there is none.
 struct structure {
-  int q, k, c, z, g;
+  int q, k, c, p, z, g;
   int v = symbol::of_gates;  // the tile that z is made from
   int b = symbol::of_gates;  // one more input a token and channel
   bool linear = false;       // c is k times b
@@ -61,7 +61,7 @@ constexpr structure structure_of() {
   mark(value_lane, width::value_dim);
   const key_terms<symbol> side = P{}.template key_side<symbol>(key_lane);
   const symbol z = P{}.template write<symbol>(value_lane);
-  structure s{side.q.member, side.k.member, side.c.member, z.member, side.g.member};
+  structure s{side.q.member, side.k.member, side.c.member, side.p.member, z.member, side.g.member};
   for_each_member(key_lane, [&](const symbol&, auto m) {
     constexpr role r = role_of<P, m>;
     constexpr int i = static_cast<int>(m);
@@ -82,20 +82,21 @@ concept fixed_maps = std::is_empty_v<P> || requires(const lanes_of<P, symbol>& x
 template <class P>
 concept transparent = fixed_maps<P> && requires { typename std::integral_constant<int, structure_of<P>().q>; };
 
-// Policies of the engine: no erase, or a tied one; decays that are numbers of the token, or one input a channel. Where channels
-// decay they are visited anyway: there the writer may be made of
-// anything a channel knows, the erase reader may have one more gate, and z any.
+// Policies of the engine: decays that are numbers of the token, or one input a channel. Where channels decay they are visited
+// anyway: there the writer may be made of anything a channel knows, the erase reader may have one more gate, z may be of any
+// kind, and an erase may have a writer of its own.
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
-  if constexpr (a.erase == erase::two_writers || a.normalised || !transparent<P>) {
+  if constexpr (a.normalised || !transparent<P>) {
     return false;
   } else {
     constexpr structure s = structure_of<P>();
+    constexpr bool erases = a.erase != erase::none;
     if constexpr (s.q < 0 || s.v < 0) return false;
     else if constexpr (a.decay == decay::per_channel)
-      return s.g >= 0 && a.timing == timing::post && !a.micro_steps && s.b != symbol::other && (a.erase == erase::none || (s.k >= 0 && (s.c == s.k || s.linear)));
-    else return s.z >= 0 && s.b == symbol::of_gates && s.g == symbol::of_gates && s.k >= 0 && (a.erase == erase::none || s.c >= 0) && a.read == read::inclusive;
+      return s.g >= 0 && !a.micro_steps && s.b != symbol::other && (!erases || (s.k >= 0 && (s.c >= 0 || s.linear))) && (a.erase != erase::two_writers || (s.p >= 0 && s.z >= 0));
+    else return s.z >= 0 && s.b == symbol::of_gates && s.g == symbol::of_gates && s.k >= 0 && (!erases || s.c >= 0) && a.erase != erase::two_writers && a.read == read::inclusive;
   }
 }
 

@@ -41,10 +41,11 @@ constexpr tensor_tuning tuning_of(int slice) {
   return slice == 32 ? thin_tuning<P>() : slice == 64 ? narrow_tuning() : wide_tuning();
 }
 
-inline int tensor_slice(const cuda& executor, const recurrence_extents& x) {
+template <class P>
+int tensor_slice(const cuda& executor, const recurrence_extents& x) {
   const auto fits = [&](int slice) { return x.sequences * x.value_heads * (x.value_dim / slice) <= executor.multiprocessors(); };
   if (x.key_dim == 64) return 64;
-  return fits(32) ? 32 : x.value_dim == 64 || fits(64) ? 64 : 128;
+  return fits(32) ? 32 : x.value_dim == 64 || fits(64) || !tensor_layout<P, 128, wide_tuning()>::fits ? 64 : 128;
 }
 
 template <class P, class T, class S>
@@ -60,7 +61,7 @@ bool tensor_takes(const cuda& executor, const recurrence_extents& x, const typen
                   const typename recurrence<P, T, S>::outputs& out) {
   const auto fits = [](index d) { return d == 64 || d == 128; };
   if (executor.capability() != 90 || !fits(x.key_dim) || !fits(x.value_dim) || out.o.wide || x.time < 16) return false;
-  if (x.micro > 2) return false;
+  if (x.micro > 2 || (x.key_dim == 128 && !tensor_layout<P, 128, narrow_tuning()>::fits)) return false;
   if (x.time * x.micro >= index{1} << 31 || x.value_heads * 2 >= index{1} << 31) return false;
   bool mapped = can_map(out.o.narrow_view());
   for_each_member(in, [&](const auto& v, auto) {
@@ -85,6 +86,7 @@ class tensor_call {
     maps_.q = map_of(std::get<form.q>(members), form.q, 32 / x.micro), maps_.v = map_of(std::get<form.v>(members), form.v);
     if constexpr (form.k >= 0) maps_.k = map_of(std::get<form.k>(members), form.k);
     if constexpr (form.c >= 0) maps_.c = map_of(std::get<form.c>(members), form.c);
+    if constexpr (form.p >= 0) maps_.p = map_of(std::get<form.p>(members), form.p);
     if constexpr (form.g >= 0) {
       const auto& g = std::get<form.g>(members);
       maps_.g = map_rows(name_of<P>(form.g).text.data(), view<const float, 4>(g.data, g.extent, g.stride), 32);
@@ -94,10 +96,11 @@ class tensor_call {
   // `matrix` holds the states of the sequences. Without an o only they are wanted; value 0 writes nothing into them.
   void run(int slice, index sequences, float* matrix, const index* offsets, T* o, float value = 1) {
     job_.matrix = matrix, job_.offsets = offsets, job_.o = o, job_.value = value;
-    if (job_.x.key_dim == 64) launch_one<64, narrow_tuning()>(sequences);
-    else if (slice == 32) launch_one<128, thin_tuning<P>()>(sequences);
-    else if (slice == 64) launch_one<128, narrow_tuning()>(sequences);
-    else launch_one<128, wide_tuning()>(sequences);
+    if (job_.x.key_dim == 64) return launch_one<64, narrow_tuning()>(sequences);
+    if constexpr (tensor_layout<P, 128, wide_tuning()>::fits)
+      if (slice == 128) return launch_one<128, wide_tuning()>(sequences);
+    if constexpr (tensor_layout<P, 128, narrow_tuning()>::fits)
+      slice == 32 ? launch_one<128, thin_tuning<P>()>(sequences) : launch_one<128, narrow_tuning()>(sequences);
   }
 
  private:

@@ -44,14 +44,16 @@ struct tensor_job {
 };
 
 struct tensor_maps {
-  CUtensorMap q, k, c, v, o, g;
+  CUtensorMap q, k, c, p, v, o, g;
 };
 
 // Numbers of the tokens of a chunk, made by the prepare warps for the chain: o and the residual are
 //   R_t = value z_t - erase S^T c_t,   o_t = read S^T q_t + sum_s P_ts U_s,   S <- decay S + sum_s write_s k_s U_s^T.
-template <int C>
+// Where the erase has a writer p of its own, what is read is U, and z is written beside it:
+//   R_t = erase S^T c_t + sum_s E_ts v_s,   o_t = ... + sum_s Q_ts v_s,   S <- decay S + sum_s (write_s p_s U_s^T + gain_s k_s v_s^T).
+template <int C, bool Two>
 struct chunk_scalars {
-  float erase[C], value[C], read[C], write[C];
+  float erase[C], value[C], read[C], write[C], gain[Two ? C : 1];
   float decay;
   float poison;  // NaN where the first half holds a number that is not finite, else 0
 };
@@ -65,6 +67,8 @@ struct tensor_layout {
   // The inputs that lie in tiles: q, v, and the writer and the erase reader where they are inputs of their own.
   static constexpr bool loads_k = form.k >= 0, loads_c = erases && form.c >= 0 && form.c != form.k;
   static constexpr bool makes_c = erases && form.c < 0, makes_z = form.z < 0;
+  static constexpr bool two = P::axes.erase == weft::erase::two_writers;
+  using scalars_type = chunk_scalars<X.chunk, two>;
   static constexpr int C = X.chunk, halves = C / 16, groups = X.prepare_groups, blocks = X.chain_rows / 16;
   static_assert(C == 32, "weft: a chunk is two blocks of 16 tokens: a prepare warp for each, and a lane for each token");
 
@@ -73,14 +77,14 @@ struct tensor_layout {
   static constexpr int ring = 8;                 // barriers of each kind; more than chunks are under way
   static_assert(stages <= ring);
 
-  static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c;
+  static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c + two;
   static constexpr int columns = X.slice < 64 ? 64 : X.slice;  // of the tile of v: the copy engine brings 64, also where others have half of them
   static constexpr int stage_bytes = keys * key_bytes + C * columns * 2;
   static constexpr bool copies_out = X.slice == columns && !P::axes.micro_steps;  // else the chain stores o
   static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
-  // Where channels decay: the keys with what they lose until the chunk's end, and the decay of the chunk.
-  static constexpr int tail_bytes = channels ? key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
-  static constexpr int pairs = tail_bytes, scalars = pairs + 2 * pair_bytes, decay = scalars + (static_cast<int>(sizeof(chunk_scalars<C>)) + 15) / 16 * 16;
+  // Where channels decay: the writers with what they lose until the chunk's end, and the decay of the chunk.
+  static constexpr int tail_bytes = channels ? (1 + two) * key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
+  static constexpr int pairs = tail_bytes, scalars = pairs + (two ? 4 : 2) * pair_bytes, decay = scalars + (static_cast<int>(sizeof(scalars_type)) + 15) / 16 * 16;
   static constexpr int slot_bytes = (decay + decay_bytes + 127) / 128 * 128;
   static constexpr int gate_bytes = channels ? C * K * 4 : 0;  // of a group, as they come: float
   // Of a prepare warp: G and the writers' factors of all tokens, its diagonal block of T (transposed), that block's inverse.
@@ -88,12 +92,13 @@ struct tensor_layout {
   static constexpr int diagonal = 2 * C * 4, inverse = diagonal + 16 * diagonal_stride * 4, warp_bytes = inverse + 16 * inverse_stride;
   // Of a prepare group: the block of T below the diagonal, and those. 
   static constexpr int below_bytes = 16 * inverse_stride;
-  // Where channels decay: the first half's keys with what they lose until its end, and what each half loses.
-  static constexpr int writers = below_bytes + halves * warp_bytes, totals = writers + (channels ? 16 * K * 2 : 0);
+  // Where channels decay: the first half's writers with what they lose until its end, and what each half loses.
+  static constexpr int writers = below_bytes + halves * warp_bytes, totals = writers + (channels ? (1 + two) * 16 * K * 2 : 0);
   static constexpr int group_bytes = (totals + (channels ? 2 * K * 4 : 0) + 127) / 128 * 128, scratch_turns = channels ? 1 : 2;
 
   static constexpr int gates = stages * stage_bytes, slot = gates + groups * gate_bytes, scratch = slot + slots * slot_bytes;
   static constexpr int barriers = scratch + scratch_turns * groups * group_bytes, bytes = barriers + (3 * ring + groups) * 8;
+  static constexpr bool fits = bytes <= 227 * 1024;
 };
 
 // A chunk's number and where it lies.
@@ -158,13 +163,20 @@ struct tensor_block {
   __device__ swizzled_tile k(int stage) const { return tile(stage, 1); }
   __device__ swizzled_tile c(int stage) const { return tile(stage, L::loads_c ? 2 : 1); }  // the erase readers
   __device__ swizzled_tile v(int stage) const { return tile(stage, L::keys); }
-  // The inverse [s][t] and the read pairs [t][s] of a chunk, and its scalars.
-  __device__ padded_tile inverse(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs), L::pair_stride, padded}; }
-  __device__ padded_tile pairs(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs + L::pair_bytes), L::pair_stride, padded}; }
-  __device__ chunk_scalars<C>& scalars(int slot) const {
-    return *reinterpret_cast<chunk_scalars<C>*>(memory + L::slot + slot * L::slot_bytes + L::scalars);
+  __device__ swizzled_tile p(int stage) const { return tile(stage, L::keys - 1); }  // the erase's own writers
+  // The inverse [s][t] and the read pairs [t][s] of a chunk (v's own: Q, E), and its scalars.
+  __device__ padded_tile pair_tile(int slot, int number) const {
+    return {base + static_cast<word>(L::slot + slot * L::slot_bytes + L::pairs + number * L::pair_bytes), L::pair_stride, padded};
   }
-  __device__ swizzled_tile tail(int slot) const { return {base + static_cast<word>(L::slot + slot * L::slot_bytes), C, swizzled}; }
+  __device__ padded_tile inverse(int slot) const { return pair_tile(slot, 0); }
+  __device__ padded_tile pairs(int slot, int writer = 0) const { return pair_tile(slot, 1 + writer); }
+  __device__ padded_tile erased_values(int slot) const { return pair_tile(slot, 3); }
+  __device__ typename L::scalars_type& scalars(int slot) const {
+    return *reinterpret_cast<typename L::scalars_type*>(memory + L::slot + slot * L::slot_bytes + L::scalars);
+  }
+  __device__ swizzled_tile tail(int slot, int writer = 0) const {
+    return {base + static_cast<word>(L::slot + slot * L::slot_bytes + writer * L::key_bytes), C, swizzled};
+  }
   __device__ float* decay(int slot) const { return reinterpret_cast<float*>(memory + L::slot + slot * L::slot_bytes + L::decay); }
 
   // Chunk n has been prepared; folded; loaded. Each ends phase n / ring of a barrier.
