@@ -69,40 +69,36 @@ inline std::vector<double> numbers(const weft::tensor& t) {
   return {a.data(), a.data() + a.size()};
 }
 
-// Stored states in the layout of the files, from a part of ours.
+// A part of our state as files store it.
+struct published_part {
+  std::vector<index> shape;
+  std::vector<double> numbers;
+};
+
 //   conv [B, W - 1, C] -> [B, C, W - 1];  recurrent [B, H, K, V] -> itself, or [B, H, V, K];
-//   keys, values [B, H, slots, D] and length -> the last tokens [B, H, tokens, D], oldest first
-inline std::vector<double> published(const std::vector<weft::tensor>& parts, const weft::tensor& part, bool transposed, index tokens) {
+//   keys, values [B, H, slots, D] -> the last tokens of those `seen`, [B, H, tokens, D], oldest first
+inline published_part published(const weft::tensor& part, bool transposed, index seen) {
   const std::vector<double> x = numbers(part);
-  std::vector<double> y;
   const auto& e = part.shape;
   const auto at = [&](index i) { return x[static_cast<std::size_t>(i)]; };
+  published_part y;
   if (part.name == "conv") {
+    y.shape = {e[0], e[2], e[1]};
     for (index b = 0; b < e[0]; ++b)
       for (index c = 0; c < e[2]; ++c)
-        for (index i = 0; i < e[1]; ++i) y.push_back(at((b * e[1] + i) * e[2] + c));
+        for (index i = 0; i < e[1]; ++i) y.numbers.push_back(at((b * e[1] + i) * e[2] + c));
   } else if (part.name == "recurrent" && transposed) {
+    y.shape = {e[0], e[1], e[3], e[2]};
     for (index h = 0; h < e[0] * e[1]; ++h)
       for (index v = 0; v < e[3]; ++v)
-        for (index k = 0; k < e[2]; ++k) y.push_back(at((h * e[2] + k) * e[3] + v));
+        for (index k = 0; k < e[2]; ++k) y.numbers.push_back(at((h * e[2] + k) * e[3] + v));
   } else if (part.name == "keys" || part.name == "values") {
-    const auto length = std::find_if(parts.begin(), parts.end(), [](const auto& t) { return t.name == "length"; });
-    const auto seen = weft::to_array<std::int64_t, 1>(*length);
+    const index tokens = std::min(seen, e[2]);
+    y.shape = {e[0], e[1], tokens, e[3]};
     for (index h = 0; h < e[0] * e[1]; ++h)
-      for (index p = seen(h / e[1]) - tokens; p < seen(h / e[1]); ++p)
-        for (index d = 0; d < e[3]; ++d) y.push_back(at((h * e[2] + p % e[2]) * e[3] + d));
-  } else return x;
-  return y;
-}
-
-// The stored part of a state as ours is given: of a convolution's taps the last W - 1.
-inline std::vector<double> stored_state(const weft::tensor& stored, const weft::tensor& part) {
-  std::vector<double> x = numbers(stored);
-  if (part.name != "conv" || stored.shape.size() != 3) return x;
-  std::vector<double> y;
-  const index taps = stored.shape[2], kept = part.shape[1];
-  for (index r = 0; r < stored.shape[0] * stored.shape[1]; ++r)
-    for (index i = taps - kept; i < taps; ++i) y.push_back(x[static_cast<std::size_t>(r * taps + i)]);
+      for (index p = seen - tokens; p < seen; ++p)
+        for (index d = 0; d < e[3]; ++d) y.numbers.push_back(at((h * e[2] + p % e[2]) * e[3] + d));
+  } else y = {e, x};
   return y;
 }
 
@@ -122,10 +118,10 @@ class run {
     const index number = module.has("layer_idx") ? module.integer("layer_idx", 0) : 0;
     layer_ = known.make(report_.layer_class, weft::parameters<T>(file), config, number);
     check_numbers();
-    x_ = weft::to_array<T, 3>(file.at("input"));
-    decode_x_ = weft::to_array<T, 3>(file.at("decode_input"));
     report_.hidden = layer_.hidden();
+    x_ = read_input("input", weft::any_extent);
     report_.batch = x_.extent(0);
+    decode_x_ = read_input("decode_input", report_.batch);
     report_.tokens = x_.extent(1);
     y_ = weft::array<T, 3>(x_.extent());
     decode_y_ = weft::array<T, 3>(decode_x_.extent());
@@ -148,11 +144,11 @@ class run {
     report_.tensors.clear();
     report_.state_bytes = state_.bytes();
     compare_outputs("output", "output", y_);
-    compare_state("state.", state_);
+    compare_state("state.", state_, report_.tokens);
     // Where the library's own decoding differs from its prefill, ours agrees with the prefill; the stored end state does not.
     const bool as_prefill = file_.find("decode_output_as_prefill") != nullptr;
     compare_outputs(as_prefill ? "decode_output_as_prefill" : "decode_output", "decode_output", decode_y_);
-    if (!as_prefill) compare_state("final.", decoded_);
+    if (!as_prefill) compare_state("final.", decoded_, report_.tokens + decode_tokens());
     return report_;
   }
 
@@ -173,25 +169,51 @@ class run {
     }
   }
 
+  // [batch, time, hidden] of at least one sequence and one token: a file of none shows nothing.
+  weft::array<T, 3> read_input(const char* name, index batch) {
+    const weft::tensor& t = file_.at(name);
+    const auto& e = t.shape;
+    weft::require(e.size() == 3 && e[0] > 0 && e[1] > 0 && e[2] == report_.hidden && (batch == weft::any_extent || e[0] == batch), weft::errc::shape, file_.name(),
+                  ": tensor ", name, ": expected ", weft::check::list(std::array{batch, weft::any_extent, report_.hidden}), " (-1: any above 0), got ", weft::check::list(e));
+    return weft::to_array<T, 3>(t);
+  }
+  // The numbers of a stored result of this shape.
+  std::vector<double> results(const weft::tensor& stored, const std::vector<index>& shape) {
+    weft::require(stored.shape == shape, weft::errc::shape, file_.name(), ": tensor ", stored.name, ": expected ", weft::check::list(shape), ", got ", weft::check::list(stored.shape));
+    return numbers(stored);
+  }
+
   void compare_outputs(const std::string& name, const std::string& entry, const weft::array<T, 3>& y) {
     std::vector<double> got;
     for (index i = 0; i < y.size(); ++i) got.push_back(static_cast<double>(static_cast<R>(y.data()[i])));
-    compare_numbers(name, entry, got, numbers(file_.at(name)));
+    compare_numbers(name, entry, got, results(file_.at(name), {y.extent().begin(), y.extent().end()}));
   }
-  void compare_state(const std::string& prefix, const weft::any_state& state) {
+  // Files keep no key-value cache after decoding, and of no cache the length: the shape of its keys says it.
+  void compare_state(const std::string& prefix, const weft::any_state& state, index seen) {
     const auto parts = state.parts();
-    const bool transposed = layer_.get().published_state_is_transposed();
-    for (const weft::tensor& stored : file_.tensors()) {
-      if (!stored.name.starts_with(prefix)) continue;
-      const std::string name = stored.name.substr(prefix.size());
-      const auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& t) { return t.name == name; });
-      weft::require(part != parts.end(), weft::errc::missing, file_.name(), ": tensor ", stored.name, ": this layer's state has no such part");
-      const index tokens = stored.shape.size() == 4 ? std::min(stored.shape[2], part->shape[2]) : 0;
-      compare_numbers(stored.name, "state." + name, published(parts, *part, transposed, tokens), stored_state(stored, *part));
+    for (const weft::tensor& stored : file_.tensors())
+      weft::require(!stored.name.starts_with(prefix) || std::any_of(parts.begin(), parts.end(), [&](const auto& t) { return prefix + t.name == stored.name && t.name != "length"; }),
+                    weft::errc::missing, file_.name(), ": tensor ", stored.name, ": this layer's state has no such part");
+    for (const weft::tensor& part : parts) {
+      const bool cached = part.name == "keys" || part.name == "values";
+      if (part.name == "length" || (cached && prefix == "final." && !file_.find(prefix + part.name))) continue;
+      const weft::tensor& stored = file_.at(prefix + part.name);
+      const auto ours = published(part, layer_.get().published_state_is_transposed(), seen);
+      compare_numbers(stored.name, "state." + part.name, ours.numbers, part.name == "conv" ? last_inputs(stored, ours.shape) : results(stored, ours.shape));
     }
   }
+  // A stored convolution may hold one input more, the oldest, which is never read again.
+  std::vector<double> last_inputs(const weft::tensor& stored, std::vector<index> shape) {
+    const index kept = shape.back();
+    if (!stored.shape.empty() && stored.shape.back() != kept) ++shape.back();
+    std::vector<double> x;
+    const std::vector<double> all = results(stored, shape);
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (static_cast<index>(i) % shape.back() >= shape.back() - kept) x.push_back(all[i]);
+    return x;
+  }
+  // As many numbers of ours as are stored.
   void compare_numbers(const std::string& name, const std::string& entry, const std::vector<double>& got, const std::vector<double>& stored) {
-    weft::require(got.size() == stored.size(), weft::errc::shape, file_.name(), ": tensor ", name, ": expected ", got.size(), " elements, got ", stored.size());
     comparison c{.name = name};
     double squares = 0, differences = 0;
     for (std::size_t i = 0; i < got.size(); ++i) {

@@ -148,16 +148,16 @@ TEST_CASE("a layer's state is a value: copied, gathered, saved and restored") {
   std::filesystem::remove(scratch);
 }
 
-// The tensors of a file but one, which is left out or replaced by zeros of another shape.
-tensor_file changed(const tensor_file& file, const std::string& name, const std::vector<index>& shape) {
+// The tensors of a file but one, which is left out or replaced by zeros of another shape or type.
+tensor_file changed(const tensor_file& file, const std::string& name, const std::vector<index>& shape, weft::dtype type = weft::dtype::f32) {
   const auto scratch = std::filesystem::temp_directory_path() / "weft_changed_layer.safetensors";
   tensor_writer writer;
   for (const tensor& t : file.tensors())
     if (t.name != name) writer.add(t.name, t.type, t.shape, t.data);
   index count = shape.empty() ? 0 : 1;
   for (const index e : shape) count *= e;
-  const std::vector<float> zeros(static_cast<std::size_t>(count));
-  if (!shape.empty()) writer.add(name, dtype::f32, shape, zeros.data());
+  const std::vector<double> zeros(static_cast<std::size_t>(count));
+  if (!shape.empty()) writer.add(name, type, shape, zeros.data());
   for (const auto& [key, value] : file.metadata()) writer.metadata(key, value);
   writer.write(scratch);
   auto out = tensor_file::read(scratch);
@@ -177,6 +177,59 @@ TEST_CASE("a parameter that is missing or of a wrong shape is named") {
       CHECK_THROWS_WITH(make(changed(file, t.name, {})), Contains("\"" + t.name + "\""));
       CHECK_THROWS_WITH(make(changed(file, t.name, {3, 5, 7, 2})), Contains("\"" + t.name + "\"") && Contains("[3, 5, 7, 2]"));
     }
+  }
+}
+
+struct hostile_variant {
+  const char* layer;
+  const char* tensor;
+  std::vector<index> shape;  // empty: missing
+  const char* expected;
+  const char* got;
+  weft::dtype type = weft::dtype::f32;
+};
+
+TEST_CASE("stored results of other shapes and types are refused by name, what was expected and what came") {
+  const std::vector<hostile_variant> variants{
+      {"mamba2_mixer", "state.conv", {2, 128, 2}, "[2, 128, 4]", "got [2, 128, 2]"},
+      {"mamba2_mixer", "state.conv", {2, 128, 1}, "[2, 128, 4]", "got [2, 128, 1]"},
+      {"mamba2_mixer", "state.conv", {2, 128, 0}, "[2, 128, 4]", "got [2, 128, 0]"},
+      {"mamba2_mixer", "state.conv", {2, 128, 5}, "[2, 128, 4]", "got [2, 128, 5]"},
+      {"mamba2_mixer", "state.conv", {2, 4, 128}, "[2, 128, 4]", "got [2, 4, 128]"},
+      {"mamba2_mixer", "state.conv", {2, 5, 3}, "[2, 128, 3]", "got [2, 5, 3]"},
+      {"mamba2_mixer", "final.conv", {1024}, "[2, 128, 4]", "got [1024]"},
+      {"mamba2_mixer", "final.conv", {}, "", "lacks it"},
+      {"mamba2_mixer", "state.recurrent", {2, 4, 32, 16}, "[2, 4, 16, 32]", "got [2, 4, 32, 16]"},
+      {"mamba2_mixer", "state.recurrent", {4096}, "[2, 4, 16, 32]", "got [4096]"},
+      {"mamba2_mixer", "state.recurrent", {}, "", "lacks it"},
+      {"mamba2_mixer", "final.recurrent", {}, "", "lacks it"},
+      {"mamba2_mixer", "final.recurrent", {2, 4, 16, 32}, "a floating type", "I32", dtype::i32},
+      {"mamba2_mixer", "output", {2, 69 * 64}, "[2, 69, 64]", "got [2, 4416]"},
+      {"mamba2_mixer", "decode_output", {2, 5, 64}, "[2, 6, 64]", "got [2, 5, 64]"},
+      {"mamba2_mixer", "state.bogus", {3}, "no such part", ""},
+      {"mamba2_mixer", "input", {2, 69, 60}, "[-1, -1, 64]", "got [2, 69, 60]"},
+      {"mamba2_mixer", "input", {2, 0, 64}, "[-1, -1, 64]", "got [2, 0, 64]"},
+      {"mamba2_mixer", "decode_input", {1, 6, 64}, "[2, -1, 64]", "got [1, 6, 64]"},
+      {"llama_attention", "state.keys", {2, 2, 64, 16}, "[2, 2, 61, 16]", "got [2, 2, 64, 16]"},
+      {"llama_attention", "state.keys", {2, 2, 60, 16}, "[2, 2, 61, 16]", "got [2, 2, 60, 16]"},
+      {"llama_attention", "state.keys", {1, 2, 61, 16}, "[2, 2, 61, 16]", "got [1, 2, 61, 16]"},
+      {"llama_attention", "state.values", {2, 61, 2, 16}, "[2, 2, 61, 16]", "got [2, 61, 2, 16]"},
+      {"llama_attention", "state.values", {2, 2, 0, 16}, "[2, 2, 61, 16]", "got [2, 2, 0, 16]"},
+      {"llama_attention", "state.values", {}, "", "lacks it"},
+      {"llama_attention", "final.keys", {2, 2, 61, 16}, "[2, 2, 67, 16]", "got [2, 2, 61, 16]"},
+      {"gemma2_sliding_attention", "state.keys", {2, 2, 53, 16}, "[2, 2, 23, 16]", "got [2, 2, 53, 16]"},
+  };
+  for (const hostile_variant& v : variants) {
+    CAPTURE(v.layer, v.tensor, v.expected);
+    const auto file = changed(tensor_file::read(folder / (std::string(v.layer) + ".safetensors")), v.tensor, v.shape, v.type);
+    cpu executor;
+    const auto compare = [&] {
+      layer_file::run<float> layer(file, layers::known<float>());
+      layer.prefill(executor);
+      layer.decode(executor);
+      layer.compare();
+    };
+    CHECK_THROWS_WITH(compare(), Contains(v.tensor) && Contains(v.expected) && Contains(v.got));
   }
 }
 
