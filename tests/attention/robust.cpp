@@ -170,6 +170,7 @@ TEST_CASE("bad input is named before anything is written") {
   check(errc::capacity, "state.keys", [](auto&, auto&, auto& state, auto&...) { state.length(1) = 1; });
   check(errc::sequence, "cu_seqlens", [](auto&, auto&, auto&, auto&, auto& cu) { cu = {0, 6}; });
   check(errc::value, "softcap", [](auto&, auto&, auto&, auto& mixer, auto&) { mixer.softcap = -1; });
+  check(errc::value, "softcap", [](auto&, auto&, auto&, auto& mixer, auto&) { mixer.softcap = std::numeric_limits<double>::infinity(); });
   check(errc::value, "scale", [](auto&, auto&, auto&, auto& mixer, auto&) { mixer.scale = std::numeric_limits<double>::quiet_NaN(); });
   check(errc::overlap, "k", [&](auto& in, auto&...) { in.k = weft::view<const float, 4>(c.o.data(), in.k.extent); });
   check(errc::overlap, "q", [&](auto& in, auto&...) {

@@ -116,7 +116,7 @@ TEST_CASE("a suspicious value is computed as written and named") {
   in.write(file);
   const outcome r = run(quote(file) + " --op softmax_attention --out " + quote(w.out()));
   CHECK(r.code == 0);
-  CHECK(r.errors.find("q: expected numbers, got a NaN") != std::string::npos);
+  CHECK(r.errors.find("q: expected finite numbers, got ") != std::string::npos);
   const auto written = weft::tensor_file::read(w.out());
   const auto o = weft::to_array<float, 4>(written.at("o"));
   CHECK(o(0, 0, 0, 0) == 1.f);

@@ -50,7 +50,7 @@ TEST_CASE("the first bad tensor is named with the place") {
   CHECK(with([](auto& c) { c.g(0, 1, 0) = not_a_number; }).starts_with("weft: g: expected numbers or -inf"));
   CHECK(with([](auto& c) { c.g(0, 1, 1) = 0.5f; }) == "weft: g: expected a log-decay of at most 0, got 0.5 at batch 0, token 1, head 1, channel 0");
   CHECK(with([](auto& c) { c.beta(0, 1, 0) = 2.5f; }) == "weft: beta: expected 0 to 2, got 2.5 at [0, 1, 0]");
-  CHECK(with([](auto& c) { c.beta(0, 1, 0) = -infinity; }).starts_with("weft: beta: expected 0 to 2"));
+  CHECK(with([](auto& c) { c.beta(0, 1, 0) = -infinity; }) == "weft: beta: expected finite numbers, got -inf at [0, 1, 0]");
 }
 
 TEST_CASE("GDN-2's gates have limits each; growth shows in every channel") {
@@ -73,6 +73,10 @@ TEST_CASE("decays are judged as the policy computes them") {
   A(0) = -1;
   const weft::mamba2<float>::inputs in{.x = x, .dt = dt, .A = A, .B = key, .C = key, .D = {}, .dt_bias = {}, .z = {}};
   CHECK(complaint(weft::mamba2<float>{}, in) == "");
+  dt(0, 1, 0) = -infinity;  // a gate, but not itself a log-decay
+  CHECK(complaint(weft::mamba2<float>{}, in) == "weft: dt: expected finite numbers, got -inf at [0, 1, 0]");
+  dt(0, 1, 0) = 0, A(0) = -infinity;
+  CHECK(complaint(weft::mamba2<float>{}, in) == "weft: A: expected finite numbers, got -inf at [0]");
   A(0) = 1;
   CHECK(complaint(weft::mamba2<float>{}, in).starts_with("weft: g: expected a log-decay of at most 0"));
 
@@ -80,7 +84,7 @@ TEST_CASE("decays are judged as the policy computes them") {
   dt(0, 1, 0) = 30;
   CHECK(complaint(weft::recurrence<leaky_delta, float>{}, {.q = key, .k = key, .v = x, .x = dt, .beta = dt}) == "");
   dt(0, 1, 0) = not_a_number;
-  CHECK(complaint(weft::recurrence<leaky_delta, float>{}, {.q = key, .k = key, .v = x, .x = dt, .beta = dt}).starts_with("weft: input 4: expected numbers"));
+  CHECK(complaint(weft::recurrence<leaky_delta, float>{}, {.q = key, .k = key, .v = x, .x = dt, .beta = dt}).starts_with("weft: input 4: expected finite numbers"));
 }
 
 TEST_CASE("inputs that do not fit each other are no place to look for values") {
@@ -89,10 +93,18 @@ TEST_CASE("inputs that do not fit each other are no place to look for values") {
   CHECK(complaint(weft::gated_delta_rule<float>{}, c.inputs(), errc::shape) == "weft: beta: expected [1, 3, 2], got [1, 2, 2]");
 }
 
-TEST_CASE("attention refuses a NaN by its tensor") {
+TEST_CASE("attention refuses a NaN or an infinity by its tensor, and settings that mean nothing") {
   weft::array<float, 4> q({1, 2, 2, 3}), k({1, 2, 1, 3});
   const weft::attention<float> mixer;
   CHECK(complaint(mixer, {.q = q, .k = k, .v = k}) == "");
   k(0, 1, 0, 2) = not_a_number;
-  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) == "weft: k: expected numbers, got a NaN");
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) .starts_with("weft: k: expected finite numbers, got "));
+  k(0, 1, 0, 2) = infinity;
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) == "weft: k: expected finite numbers, got inf");
+  k(0, 1, 0, 2) = 0;
+  weft::array<float, 1> sink({2});
+  sink(0) = -infinity;
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = k, .sink = sink}) == "");
+  CHECK(complaint(weft::attention<float>{.softcap = infinity}, {.q = q, .k = k, .v = k}) == "weft: softcap: expected 0 (none) or a positive, finite number, got inf");
+  CHECK(complaint(weft::attention<float>{.scale = not_a_number}, {.q = q, .k = k, .v = k}).starts_with("weft: scale: expected a finite number"));
 }

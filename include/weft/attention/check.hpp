@@ -19,6 +19,13 @@ void take_time(const View& v, attention_extents& x, bool& known) {
   known = true;
 }
 
+template <class M>
+void check_settings(const M& mixer) {
+  require(mixer.softcap >= 0 && std::isfinite(mixer.softcap), errc::value, "softcap: expected 0 (none) or a positive, finite number, got ", mixer.softcap);
+  require(!mixer.scale || std::isfinite(*mixer.scale), errc::value, "scale: expected a finite number, got ", mixer.scale.value_or(0));
+  mixer.select.check();
+}
+
 template <class U, class V>
 bool same_view(const U& a, const V& b) {
   return static_cast<const void*>(a.data) == static_cast<const void*>(b.data) && a.extent == b.extent && a.stride == b.stride;
@@ -49,7 +56,7 @@ void check_tokens(const M& mixer, const typename M::inputs& in, const Cache& cac
 
 template <class M, class Cache>
 attention_extents start_of_check(const M& mixer, const Cache& cache) {
-  mixer.select.check();
+  check_settings(mixer);
   require(!cache.keys.null() && !cache.values.null() && !cache.length.null(), errc::missing,
           "state: expected one made by state(), got an empty value");
   attention_extents x;
@@ -66,8 +73,6 @@ attention_extents start_of_check(const M& mixer, const Cache& cache) {
 template <class M, class Cache>
 attention_extents check_attention(const M& mixer, const typename M::inputs& in, const Cache& cache, const typename M::outputs& out,
                                   std::span<const index> cu) {
-  require(mixer.softcap >= 0, errc::value, "softcap: expected 0 (none) or a positive number, got ", mixer.softcap);
-  require(!mixer.scale || std::isfinite(*mixer.scale), errc::value, "scale: expected a finite number, got ", mixer.scale.value_or(0));
   attention_extents x = detail::start_of_check(mixer, cache);
   bool known = false;
   detail::take_time(in.q, x, known);
@@ -108,25 +113,28 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
   return x;
 }
 
-// Throws errc::value naming the first tensor with a NaN. Reads every element once.
+// Throws errc::value naming the first setting that means nothing, or the first tensor with a NaN or an infinity (sinks may be -inf: none).
+// Reads every element once.
 template <class T, class Selector>
 void run_validate(const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in) {
-  mixer.select.check();
-  const auto whole = [](std::string_view name, const auto& v) {
+  detail::check_settings(mixer);
+  const auto whole = [](std::string_view name, const auto& v, bool none_too = false) {
     if (v.null()) return;
     const check::footprint rows(check::operand(name, v));
     for (const auto row : rows.rows()) {
       using element = typename std::remove_cvref_t<decltype(v)>::element;
       const auto* const p = reinterpret_cast<const element*>(row);
       const index n = rows.row / static_cast<index>(sizeof(element));
-      for (index i = 0; i < n; ++i)
-        require(!std::isnan(static_cast<accumulate_t<std::remove_const_t<element>>>(p[i])), errc::value, name, ": expected numbers, got a NaN");
+      for (index i = 0; i < n; ++i) {
+        const auto e = static_cast<accumulate_t<std::remove_const_t<element>>>(p[i]);
+        require(std::isfinite(e) || (none_too && std::isinf(e) && e < 0), errc::value, name, ": expected ", none_too ? "numbers or -inf" : "finite numbers", ", got ", e);
+      }
     }
   };
   whole("q", in.q);
   whole("k", in.k);
   whole("v", in.v);
-  whole("sink", in.sink);
+  whole("sink", in.sink, true);
 }
 
 }  // namespace WEFT_ISA

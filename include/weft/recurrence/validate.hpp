@@ -1,6 +1,7 @@
 // weft::validate for recurrences: values that the verbs take as they are, and that are mostly a mistake.
 #pragma once
 #include <cmath>
+#include <limits>
 #include <string_view>
 
 #include "../core/values.hpp"
@@ -36,9 +37,17 @@ const limit* limit_of(std::string_view name) {
   return nullptr;
 }
 
+// Of a log-decay, whose -inf forgets all: the gate called g, or one whose limits begin there.
+template <class P>
+bool may_forget_all(std::size_t i) {
+  const std::string_view name = name_of<P>(i).text;
+  const limit* const l = limit_of<P>(name);
+  return name == "g" || (l && l->low == -std::numeric_limits<double>::infinity());
+}
+
 }  // namespace detail
 
-// Throws errc::value naming the first tensor with a NaN, an infinity (gates may be -inf: a decay that forgets all), or a
+// Throws errc::value naming the first tensor with a NaN, an infinity (log-decays may be -inf: detail::may_forget_all), or a
 // number outside the policy's limits; then for a log-decay above 0, as the policy's maps compute it. Shapes are checked too.
 // Reads every element once, per-channel decays a second time.
 template <class P, class T, class S>
@@ -49,10 +58,11 @@ void run_validate(const recurrence<P, T, S>& mixer, const typename recurrence<P,
     using view_type = std::remove_cvref_t<decltype(v)>;
     const std::string_view name = name_of<P>(i).text;
     const limit* const l = detail::limit_of<P>(name);
+    const bool decays = view_type::role.wide && detail::may_forget_all<P>(i);
     detail::each_element(static_cast<const typename view_type::base&>(v), [&](const auto& element, const auto& at) {
       const R e = static_cast<R>(element);
-      const bool finite = std::isfinite(e) || (view_type::role.wide && e < 0 && std::isinf(e));
-      require(finite, errc::value, name, ": expected ", view_type::role.wide ? "numbers or -inf" : "finite numbers", ", got ", e, " at ", check::list(at));
+      const bool finite = std::isfinite(e) || (decays && e < 0 && std::isinf(e));
+      require(finite, errc::value, name, ": expected ", decays ? "numbers or -inf" : "finite numbers", ", got ", e, " at ", check::list(at));
       if (l) require(e >= l->low && e <= l->high, errc::value, name, ": expected ", l->low, " to ", l->high, ", got ", e, " at ", check::list(at));
     });
   });
