@@ -26,7 +26,7 @@ __global__ void fill_kernel(T* p, index n, unsigned seed, float low, float high)
 }
 
 struct shape {
-  index B, T, H, K, V;
+  index B, T, H, K, V, key_heads = 0;  // 0: as many
 };
 
 class stopwatch {
@@ -59,8 +59,13 @@ class stopwatch {
 };
 
 struct machine {
-  weft::cuda gpu;
-  stopwatch watch{nullptr};
+  cudaStream_t stream = [] {
+    cudaStream_t s = nullptr;
+    cudaStreamCreate(&s);  // what is not the default one can be captured
+    return s;
+  }();
+  weft::cuda gpu{stream};
+  stopwatch watch{stream};
   double bandwidth = 0;     // bytes a second, read and written
   double peak = 751e12;     // bf16 flops a second of a large matrix product on this kind of card
   int times = 25;
@@ -68,11 +73,28 @@ struct machine {
   machine() {
     const std::size_t n = std::size_t{2} << 30;
     weft::device_array<char, 1> a(nullptr, {static_cast<index>(n)}), b(nullptr, {static_cast<index>(n)});
-    const float ms = watch.median(9, [&] { cudaMemcpyAsync(b.data(), a.data(), n, cudaMemcpyDeviceToDevice, nullptr); });
+    const float ms = watch.median(9, [&] { cudaMemcpyAsync(b.data(), a.data(), n, cudaMemcpyDeviceToDevice, stream); });
     bandwidth = 2.0 * static_cast<double>(n) / (ms * 1e-3);
     std::printf("copy %.3f TB/s, %d multiprocessors\n", bandwidth * 1e-12, gpu.multiprocessors());
   }
 };
+
+// Milliseconds of one of `count` calls that a graph replays.
+template <class F>
+float in_a_graph(machine& here, int count, F&& call) {
+  const cudaStream_t stream = here.gpu.stream();
+  call();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  weft::check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  for (int i = 0; i < count; ++i) call();
+  weft::check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+  weft::check_cuda(cudaGraphInstantiate(&replay, graph, 0), "cudaGraphInstantiate");
+  const float ms = here.watch.median(here.times, [&] { weft::check_cuda(cudaGraphLaunch(replay, stream), "cudaGraphLaunch"); });
+  cudaGraphExecDestroy(replay);
+  cudaGraphDestroy(graph);
+  return ms / static_cast<float>(count);
+}
 
 template <class T>
 std::vector<double> numbers(const weft::device_array<T, 4>& a) {
@@ -91,7 +113,8 @@ double difference(machine& here, const M& mixer, typename M::inputs in, const sh
   const index time = std::min<index>(s.T, 300);
   weft::for_each_member(in, [&](auto& v, auto) {
     using view = std::remove_cvref_t<decltype(v)>;
-    if constexpr (view::role.time) static_cast<typename view::base&>(v) = v.slice(0, 0, 1).slice(1, 0, time);
+    if constexpr (view::role.time)
+      if (!v.null()) static_cast<typename view::base&>(v) = v.slice(0, 0, 1).slice(1, 0, view::role.micro ? time * mixer.micro_steps : time);
   });
   weft::device_array<T, 4> o(nullptr, {1, time, s.H, s.V}), plain = o;
   const auto start = weft::copy(here.gpu, mixer.state({.batch = 1, .heads = s.H, .key_dim = s.K, .value_dim = s.V}));
@@ -118,16 +141,18 @@ void time_mixer(machine& here, const char* name, const M& mixer, const shape& s,
     using view = std::remove_cvref_t<decltype(v)>;
     using element = std::remove_const_t<typename view::element>;
     constexpr weft::role what = view::role;
+    constexpr weft::input_name called = weft::name_of<P>(i);
+    if (called.optional && called.text != "g") return;
     std::array<index, view::rank> extents{};
     std::size_t at = 0;
-    if (what.time) extents[at++] = s.B, extents[at++] = s.T;
-    extents[at++] = s.H;
+    if (what.time) extents[at++] = s.B, extents[at++] = s.T * (what.micro ? mixer.micro_steps : 1);
+    extents[at++] = what.heads == weft::per_head::key && s.key_heads > 0 ? s.key_heads : s.H;
     if (what.width != weft::width::one) extents[at] = what.width == weft::width::key_dim ? s.K : s.V;
     index n = 1;
     for (const index e : extents) n *= e;
     memory.emplace_back(nullptr, std::array<index, 1>{n * static_cast<index>(sizeof(element))});
     auto* const p = reinterpret_cast<element*>(memory.back().data());
-    const bool decay = weft::name_of<P>(i).text == "g", gate = what.width == weft::width::one;
+    const bool decay = called.text == "g" || called.text == "A", gate = what.wide;
     const float width = what.width == weft::width::key_dim ? 1.7f / std::sqrt(static_cast<float>(s.K)) : 1.7f;
     const float low = decay ? -0.3f : gate ? 0.f : -width, high = decay ? 0.f : gate ? 1.f : width;
     weft::launch("fill_kernel", fill_kernel<element>, 2048, 256, 0, nullptr, p, n, seed++, low, high);
@@ -144,9 +169,10 @@ void time_mixer(machine& here, const char* name, const M& mixer, const shape& s,
   auto state = weft::copy(gpu, mixer.state({.batch = s.B, .heads = s.H, .key_dim = s.K, .value_dim = s.V}));
   bytes += 2.0 * static_cast<double>(state.matrix.bytes());
   const double rows = static_cast<double>(s.B * s.T * s.H);
-  const double flops = rows * static_cast<double>(s.K * s.V) * (P::axes.erase == weft::erase::none ? 4 : P::axes.erase == weft::erase::tied ? 6 : 8);
+  const double flops = rows * mixer.micro_steps * static_cast<double>(s.K * s.V) * (P::axes.erase == weft::erase::none ? 4 : P::axes.erase == weft::erase::tied ? 6 : 8);
   const double by_bytes = bytes / here.bandwidth * 1e3, by_flops = flops / here.peak * 1e3, floor = std::max(by_bytes, by_flops);
-  const float ms = here.watch.median(here.times, [&] { step ? weft::step(gpu, mixer, in, state, {.o = o}) : weft::scan(gpu, mixer, in, state, {.o = o}); });
+  const float ms = step ? in_a_graph(here, 20, [&] { weft::step(gpu, mixer, in, state, {.o = o}); })
+                        : here.watch.median(here.times, [&] { weft::scan(gpu, mixer, in, state, {.o = o}); });
   std::printf("%-5s %-22s %4lld x %6lld x %3lld, %3lld x %3lld  %8.4f ms  floor %7.4f (%s)  %5.1f %%\n", step ? "step" : "scan", name, static_cast<long long>(s.B),
               static_cast<long long>(s.T), static_cast<long long>(s.H), static_cast<long long>(s.K), static_cast<long long>(s.V), static_cast<double>(ms), floor,
               by_bytes > by_flops ? "bytes" : "flops", 100 * floor / static_cast<double>(ms));
@@ -160,12 +186,20 @@ int main(int count, char** arguments) try {
   const shape batch{4, 8192, 32, 128, 128}, small{4, 8192, 64, 64, 64}, longer{1, 32768, 32, 128, 128}, few{1, 65536, 4, 128, 128};
   for (const shape& s : {batch, small, longer, few}) {
     time_mixer(here, "gated_delta_rule", weft::gated_delta_rule<bf16>{}, s);
-    time_mixer(here, "gated_delta_rule unit", weft::gated_delta_rule<bf16>{.qk_l2norm = true}, s);
     time_mixer(here, "simple_gla", weft::simple_gla<bf16>{}, s);
+    time_mixer(here, "kda", weft::kda<bf16>{.qk_l2norm = true}, s);
   }
-  time_mixer(here, "delta_rule", weft::delta_rule<bf16>{.qk_l2norm = true}, batch);
+  time_mixer(here, "gated_delta_rule unit", weft::gated_delta_rule<bf16>{.qk_l2norm = true}, batch);
   time_mixer(here, "retention", weft::retention<bf16>{}, batch);
-  time_mixer(here, "kda", weft::kda<bf16>{.qk_l2norm = true}, batch);
+  time_mixer(here, "delta_rule", weft::delta_rule<bf16>{.qk_l2norm = true}, batch);
+  time_mixer(here, "comba", weft::comba<bf16>{}, batch);
+  time_mixer(here, "delta product of 2", weft::gated_delta_product<bf16>{.micro_steps = 2}, batch);
+  time_mixer(here, "gla", weft::gla<bf16>{}, batch);
+  time_mixer(here, "hgrn2", weft::hgrn2<bf16>{}, batch);
+  time_mixer(here, "gdn2", weft::gdn2<bf16>{.qk_l2norm = true}, batch);
+  time_mixer(here, "rwkv6", weft::rwkv6<bf16>{}, small);
+  time_mixer(here, "rwkv7", weft::rwkv7<bf16>{}, small);
+  time_mixer(here, "mamba2", weft::mamba2<bf16>{}, shape{4, 8192, 64, 128, 64, 1});
   for (const weft::index b : {1, 16, 128}) {
     time_mixer(here, "gated_delta_rule", weft::gated_delta_rule<bf16>{}, shape{b, 1, 32, 128, 128}, true);
     time_mixer(here, "kda", weft::kda<bf16>{}, shape{b, 1, 32, 128, 128}, true);

@@ -33,15 +33,20 @@ class chain_warp {
  private:
   template <class F>
   __device__ void move_state(F&& f) {
-    float* const matrix = job_.matrix + (b_.sequence * job_.x.value_heads + b_.head) * K * job_.x.value_dim + b_.column + row_;
+    const index row = job_.x.value_dim;
+    float* p = job_.matrix + ((b_.sequence * job_.x.value_heads + b_.head) * K + block_column(lane_, 0, 0)) * row + b_.column + row_ + block_row(lane_, 0);
 #pragma unroll
-    for (int m = 0; m < blocks; ++m)
+    for (int j = 0; j < steps; ++j, p += 16 * row)
 #pragma unroll
-      for (int j = 0; j < steps; ++j)
+      for (int h = 0; h < 2; ++h)
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
+        for (int e = 0; e < 2; ++e) {
+          float* const key = p + (8 * h + e) * row;
 #pragma unroll
-          for (int x = 0; x < 4; ++x) f(state_[m][j].half[h][x], matrix[(16 * j + block_column(lane_, h, x)) * job_.x.value_dim + 16 * m + block_row(lane_, x)]);
+          for (int m = 0; m < blocks; ++m)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) f(state_[m][j].half[h][2 * r + e], key[16 * m + 8 * r]);
+        }
   }
 
   // The numbers of this lane's columns of a block: of 16 tokens, or of 16 channels.
@@ -89,8 +94,7 @@ class chain_warp {
   }
 
   // Rounds what a warp adds to the state. The error of a token's number is added to a later token's before that is rounded, so
-  // that errors do not add up along keys that are alike; for others they are as they were. An error is NaN from a number on
-  // that is not finite.
+  // that errors do not add up along keys that are alike; for others they are as they were.
   struct rounding {
     float carried[2][2] = {};
     __device__ word round(float& error, float low, float high) {
@@ -108,7 +112,6 @@ class chain_warp {
         for (int r = 0; r < 2; ++r) f.w[2 * h + r] = round(carried[h][r], b.half[h][2 * r], b.half[h][2 * r + 1]);
       return f;
     }
-    __device__ float sum() const { return (carried[0][0] + carried[0][1]) + (carried[1][0] + carried[1][1]); }
   };
 
   using tokens = fragment[blocks][halves];  // value columns x tokens
@@ -151,9 +154,8 @@ class chain_warp {
       }
     }
   }
-  // What z adds to the state there. Returns a number that is finite where z is.
-  __device__ float gains(const auto& scalars, const tokens& values, tokens& to) const {
-    float sum = 0;
+  // What z adds to the state there.
+  __device__ void gains(const auto& scalars, const tokens& values, tokens& to) const {
 #pragma unroll
     for (int m = 0; m < blocks; ++m) {
       rounding kept;
@@ -163,13 +165,11 @@ class chain_warp {
         scale(x, columns(scalars.gain, lane_, t));
         to[m][t] = kept.round(x);
       }
-      sum += kept.sum();
     }
-    return sum;
   }
 
-  // U from R, as o reads it and, times `write`, as the state takes it. Returns a number that is finite where U is.
-  __device__ float solve(const chunk_place<L>& place, const auto& scalars, const tokens& residual, tokens& written, tokens& update) const {
+  // U from R, as o reads it and, times `write`, as the state takes it.
+  __device__ void solve(const chunk_place<L>& place, const auto& scalars, const tokens& residual, tokens& written, tokens& update) const {
     const padded_tile inverse = b_.inverse(place.slot);
     rounding kept[blocks];
 #pragma unroll
@@ -191,73 +191,71 @@ class chain_warp {
         update[m][t] = kept[m].round(u[m]);
       }
     }
-    float sum = 0;
-#pragma unroll
-    for (int m = 0; m < blocks; ++m) sum += kept[m].sum();
-    return sum;
   }
 
-  // The first token of the chunk with a number of v that is not finite, in the warp's columns; or C.
-  __device__ int first_wrong(const swizzled_tile& v) const {
+  // A number of v that is not finite would reach the tokens before it by a product's zeros. Then v ends there for the products
+  // of the warp's columns; o, of which S^T q is there, is NaN from that token on, and so is the state.
+  __device__ bool finite(const swizzled_tile& v) const {
+    word seen[2] = {};
+#pragma unroll
+    for (int t = 0; t < halves; ++t)
+#pragma unroll
+      for (int m = 0; m < blocks; ++m) look<T>(seen, left_turned(v, 16 * t, row_ + 16 * m));
+    return !__any_sync(~0u, wrong(seen[0]) || wrong(seen[1]));
+  }
+  __device__ void end_values(const swizzled_tile& v, block (&o)[blocks][halves]) {
     int first = C;
-    for (int t = halves - 1; t >= 0; --t)
+#pragma unroll 1
+    for (int t = 0; t < halves; ++t)
+#pragma unroll 1
       for (int m = 0; m < blocks; ++m) {
         const fragment x = left_turned(v, 16 * t, row_ + 16 * m);
-        for (int w = 3; w >= 0; --w) {
+        for (int w = 0; w < 4; ++w) {
           const float2 pair = ptx::unpack<T>(x.w[w]);
           const int token = 16 * t + block_column(lane_, w / 2, 0);
-          if (0.f * pair.y != 0.f) first = ::min(first, token + 1);
           if (0.f * pair.x != 0.f) first = ::min(first, token);
+          if (0.f * pair.y != 0.f) first = ::min(first, token + 1);
         }
       }
-    return __reduce_min_sync(~0u, first);
-  }
-  // f of the lane's tokens from `first` on, of all: pairs of tokens as a mask for their word.
-  template <class F>
-  __device__ void from_token(int first, tokens& all, F&& f) const {
-    for (int t = 0; t < halves; ++t)
-      for (int m = 0; m < blocks; ++m)
-        for (int w = 0; w < 4; ++w) {
-          const int token = 16 * t + block_column(lane_, w / 2, 0);
-          f(all[m][t].w[w], token, (token >= first ? 0xffffu : 0u) | (token + 1 >= first ? 0xffff0000u : 0u));
-        }
+    first = __reduce_min_sync(~0u, first);
+    constexpr int units = X.chain_rows / 8;
+#pragma unroll 1
+    for (int i = lane_ + first * units; i < C * units; i += 32) *reinterpret_cast<uint4*>(b_.memory + (v.unit(i / units, row_ / 8 + i % units) - b_.base)) = uint4{};
+    __syncwarp();
+    const float nan = __int_as_float(0x7fffffff);
+#pragma unroll
+    for (int m = 0; m < blocks; ++m) {
+#pragma unroll
+      for (int t = 0; t < halves; ++t)
+#pragma unroll
+        for (int x = 0; x < 8; ++x)
+          if (16 * t + block_column(lane_, x / 4, x % 4) >= first) o[m][t].half[x / 4][x % 4] = nan;
+#pragma unroll
+      for (int j = 0; j < steps; ++j)
+#pragma unroll
+        for (int x = 0; x < 8; ++x) state_[m][j].half[x / 4][x % 4] = nan;
+    }
   }
 
   __device__ void fold(const chunk_place<L>& place) {
     const swizzled_tile q = b_.q(place.stage), v = b_.v(place.stage);
     const auto& scalars = b_.scalars(place.slot);
     block o[blocks][halves] = {}, sum[blocks][halves] = {};
+    const bool fine = finite(v);
     read(q, b_.c(place.stage), scalars.decay, b_.decay(place.slot), o, sum);
+    if (!fine) end_values(v, o);
     tokens r, written, update, values, gain;
     if constexpr (L::two) {
 #pragma unroll
       for (int t = 0; t < halves; ++t)
 #pragma unroll
         for (int m = 0; m < blocks; ++m) values[m][t] = left_turned(v, 16 * t, row_ + 16 * m);
+      erased(place, scalars, sum, values, r);
+      gains(scalars, values, gain);
     } else {
       residual(v, scalars, sum, r);
     }
-    const auto solved = [&] {
-      float errors = 0;
-      if constexpr (L::two) {
-        erased(place, scalars, sum, values, r);
-        errors = gains(scalars, values, gain);
-      }
-      return errors + solve(place, scalars, r, written, update);
-    };
-    // A number of v that is not finite would reach the tokens before it by a product's zeros. Then v ends there for the products
-    // of these columns, and what follows is NaN, as is the state.
-    int first = C;
-    if (__any_sync(~0u, !(::fabsf(solved()) < INFINITY))) {
-      first = first_wrong(v);
-      if (first < C) {
-        from_token(first, L::two ? values : r, [](word& x, int, word mask) { x &= ~mask; });
-        solved();
-        from_token(first, update, [&](word& x, int token, word mask) {
-          if (token <= first) x |= mask;
-        });
-      }
-    }
+    solve(place, scalars, r, written, update);
 
     const padded_tile pairs = b_.pairs(place.slot);
 #pragma unroll
@@ -265,13 +263,6 @@ class chain_warp {
       columns by(scalars.read, lane_, t);
       if (t > 0)
         for (float2& x : by.half) x.x += scalars.poison, x.y += scalars.poison;
-      if (first < C)
-        for (int h = 0; h < 2; ++h) {
-          const int token = 16 * t + block_column(lane_, h, 0);
-          const float nan = __int_as_float(0x7fffffff);
-          if (token >= first) by.half[h].x = nan;
-          if (token + 1 >= first) by.half[h].y = nan;
-        }
 #pragma unroll
       for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
 #pragma unroll

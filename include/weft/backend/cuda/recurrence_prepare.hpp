@@ -74,9 +74,10 @@ class prepare_base {
 
   // The output of chunk n, from the place of its v.
   __device__ void store(int n, int stage) const {
-    if (!L::copies_out || b_.length(n) < C || !job_.o) return;
-    for (int c = 0; c < X.slice; c += 64)
-      ptx::tensor_store(&maps_.o, b_.v(stage).unit(0, c / 8), b_.column + c, b_.head, static_cast<int>(b_.begin) + n * C, static_cast<int>(b_.batch));
+    if (b_.length(n) < C || !job_.o) return;
+    if constexpr (L::copies_out)
+      for (int c = 0; c < X.slice; c += 64)
+        ptx::tensor_store(&maps_.o, b_.v(stage).unit(0, c / 8), b_.column + c, b_.head, static_cast<int>(b_.begin) + n * C, static_cast<int>(b_.batch));
     ptx::stores_read();
   }
   __device__ void load(int n, int stage) const {
@@ -120,7 +121,7 @@ class prepare_base {
     // The squares are the diagonal of a product with itself.
     const auto lengths = [&](auto&& part, int first, float* to) {
       block squares{};
-#pragma unroll
+#pragma unroll 2
       for (int i = 0; i < steps; ++i) {
         const fragment e = part(i);
         squares.template add_product<T>(e, e.left_as_right());
@@ -145,19 +146,13 @@ class prepare_base {
     __syncwarp();
   }
 
-  // Adds a number times 0 to the row sums of a fragment: they stay 0 where all numbers are finite.
-  static __device__ void look(word (&seen)[2], const fragment& x) {
-#pragma unroll
-    for (int w = 0; w < 4; ++w) seen[w % 2] = ptx::add_zero_times<T>(seen[w % 2], x.w[w]);
-  }
-
   // A product's zeros do not keep a NaN of a later token from an earlier one. So a sequence ends for the products where one
   // of its keys or gates is not finite (the chain sees to v): from that token on the inputs are 0, every output and the state are NaN. Returns the first
   // such token of the warp's half, or C; `seen` is of its q and k.
   // A decay of minus infinity is a number like any other.
   __device__ int cut(factors& f, word (&seen)[2]) const {
     const bool own = lane_ / 16 == half_ && !(0.f * f.q + 0.f * f.k + 0.f * f.c + 0.f * f.p + 0.f * f.z == 0.f && f.g < INFINITY);
-    const bool upper = (seen[0] & 0x7fff7fffu) != 0, lower = (seen[1] & 0x7fff7fffu) != 0;
+    const bool upper = wrong(seen[0]), lower = wrong(seen[1]);
     if (!__any_sync(~0u, own || upper || lower)) return C;
     int first = own ? lane_ % 16 : 16;
     if (upper) first = ::min(first, lane_ / 4);

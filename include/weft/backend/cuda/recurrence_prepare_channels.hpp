@@ -325,9 +325,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
         // Of the half; then of the chunk.
         const fragment q_since = q_before([&](const auto& f) { return scaled(q, f); }), c_since = L::erases ? scaled(eraser, before) : fragment{};
-        for (const fragment& x : writer) base::look(seen, x);
-        base::look(seen, q_since);  // with the decays
-        if constexpr (L::makes_c || L::loads_c) base::look(seen, c_since);
+        for (const fragment& x : writer) look<T>(seen, x);
+        look<T>(seen, q_since);  // with the decays
+        if constexpr (L::makes_c || L::loads_c) look<T>(seen, c_since);
         float2 other[4];
 #pragma unroll
         for (int w = 0; w < 4; ++w) other[w] = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);

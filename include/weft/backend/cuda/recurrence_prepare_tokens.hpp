@@ -40,8 +40,8 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
     for (int i = 0; i < steps; ++i) {
       q[i] = left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i);
       c[i] = left(b_.c(place_.stage), 16 * half_, 16 * i);
-      base::look(seen, q[i]), base::look(seen, c[i]);
-      if constexpr (L::loads_c) base::look(seen, left(b_.k(place_.stage), 16 * half_, 16 * i));
+      look<T>(seen, q[i]), look<T>(seen, c[i]);
+      if constexpr (L::loads_c) look<T>(seen, left(b_.k(place_.stage), 16 * half_, 16 * i));
     }
     const int first = this->cut(f, seen);
     if (first < C)
@@ -90,9 +90,8 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
       if constexpr (pre) earlier[r] = row + 8 * r > 0 ? g_and_k[row + 8 * r - 1] : 0.f;
     }
     const float z = L::erases ? 1.f : f.z;
-#pragma unroll
-    for (int j = 0; j < L::halves; ++j) {
-      if (j > half_) break;
+#pragma unroll 1  // as few instructions as may be: those of both kinds of warps hardly fit the cache
+    for (int j = 0; j <= half_; ++j) {
       block qk{}, ck{};
 #pragma unroll
       for (int i = 0; i < steps; ++i) {

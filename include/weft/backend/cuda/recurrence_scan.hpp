@@ -118,7 +118,7 @@ void run_scan(cuda& executor, const recurrence<P, T, S>& mixer, const typename r
   if (x.sequences == 0 || x.value_heads == 0 || x.time == 0) return;
   if constexpr (device::tensor_types<P, T, S>())
     if (device::tensor_takes<P, T, S>(executor, x, in, out))
-      return device::run_tensor(executor, mixer, x, device::tensor_slice<P>(executor, x), device::segments_of(executor, x), in, state, out, cu);
+      return device::run_tensor(executor, mixer, x, device::tensor_slice<P>(executor, x), device::segments_of<P>(executor, x), in, state, out, cu);
   device::run_tokens(executor, mixer, x, in, state, out, cu);
 }
 

@@ -11,9 +11,10 @@ inline namespace WEFT_ISA {
 namespace device {
 
 // Three scans of a segment's length: at least four segments, of 1024 tokens or more.
-inline index segments_of(const cuda& executor, const recurrence_extents& x) {
+template <class P>
+index segments_of(const cuda& executor, const recurrence_extents& x) {
   if (x.sequences != 1 || x.key_dim != 128 || x.value_dim != 128) return 1;
-  const index n = std::min<index>(executor.multiprocessors() / (x.value_heads * (128 / 32)), x.time / 1024);
+  const index n = std::min<index>(executor.multiprocessors() / (x.value_heads * (128 / thin_tuning<P>().slice)), x.time / 1024);
   return n >= 4 ? n : 1;
 }
 // Where they begin and end, in whole chunks.
@@ -63,12 +64,13 @@ void run_segments(cuda& executor, tensor_call<P, T>& call, const recurrence_exte
   float *const states = room, *const moves = room + segments * one;
   const auto bytes = [&](index n) { return static_cast<std::size_t>(n) * sizeof(float); };
   check_cuda(cudaMemsetAsync(states, 0, bytes(segments * one), executor.stream()), "cudaMemsetAsync");
-  call.run(32, segments - 1, states, offsets, nullptr);
+  constexpr int slice = thin_tuning<P>().slice;
+  call.run(slice, segments - 1, states, offsets, nullptr);
   launch("unit_matrices", unit_matrices, 4 * executor.multiprocessors(), 256, 0, executor.stream(), moves, (segments - 1) * one, static_cast<int>(x.key_dim));
-  call.run(32, segments - 1, moves, offsets, nullptr, 0.f);
+  call.run(slice, segments - 1, moves, offsets, nullptr, 0.f);
   launch("join_segments", join_segments, x.value_heads * (x.value_dim / 8), static_cast<int>(x.key_dim), bytes(x.key_dim * 8), executor.stream(), static_cast<int>(segments),
          static_cast<int>(x.value_heads), static_cast<int>(x.key_dim), static_cast<int>(x.value_dim), static_cast<const float*>(matrix), static_cast<const float*>(moves), states);
-  call.run(32, segments, states, offsets, o);
+  call.run(slice, segments, states, offsets, o);
   check_cuda(cudaMemcpyAsync(matrix, states + (segments - 1) * one, bytes(one), cudaMemcpyDeviceToDevice, executor.stream()), "cudaMemcpyAsync");
 }
 

@@ -29,23 +29,23 @@ __global__ void __launch_bounds__(tensor_tuning{.slice = Slice, .chain_rows = Ro
 #endif
 }
 
-// The schedules. Where blocks of 128 columns would leave multiprocessors without work: narrow, and thin.
+// The schedules. Where blocks of 128 columns would leave multiprocessors without work: narrow, and thin, but not where every
+// slice would visit the channels again, which takes longer than the chain.
 constexpr tensor_tuning wide_tuning() { return {}; }
 constexpr tensor_tuning narrow_tuning() { return {.slice = 64, .chain_rows = 16}; }
 template <class P>
 constexpr tensor_tuning thin_tuning() {
-  return {.slice = 32, .chain_rows = 16, .prepare_groups = P::axes.decay == decay::per_channel ? 2 : 3};  // gates of channels leave no room
-}
-template <class P>
-constexpr tensor_tuning tuning_of(int slice) {
-  return slice == 32 ? thin_tuning<P>() : slice == 64 ? narrow_tuning() : wide_tuning();
+  if (P::axes.decay == decay::per_channel) return narrow_tuning();
+  constexpr tensor_tuning three{.slice = 32, .chain_rows = 16, .prepare_groups = 3};
+  return tensor_layout<P, 128, three>::fits ? three : tensor_tuning{.slice = 32, .chain_rows = 16};
 }
 
 template <class P>
 int tensor_slice(const cuda& executor, const recurrence_extents& x) {
   const auto fits = [&](int slice) { return x.sequences * x.value_heads * (x.value_dim / slice) <= executor.multiprocessors(); };
   if (x.key_dim == 64) return 64;
-  return fits(32) ? 32 : x.value_dim == 64 || fits(64) || !tensor_layout<P, 128, wide_tuning()>::fits ? 64 : 128;
+  constexpr int thin = thin_tuning<P>().slice;
+  return fits(thin) ? thin : x.value_dim == 64 || fits(64) || !tensor_layout<P, 128, wide_tuning()>::fits ? 64 : 128;
 }
 
 template <class P, class T, class S>
@@ -100,7 +100,7 @@ class tensor_call {
     if constexpr (tensor_layout<P, 128, wide_tuning()>::fits)
       if (slice == 128) return launch_one<128, wide_tuning()>(sequences);
     if constexpr (tensor_layout<P, 128, narrow_tuning()>::fits)
-      slice == 32 ? launch_one<128, thin_tuning<P>()>(sequences) : launch_one<128, narrow_tuning()>(sequences);
+      slice == thin_tuning<P>().slice ? launch_one<128, thin_tuning<P>()>(sequences) : launch_one<128, narrow_tuning()>(sequences);
   }
 
  private:

@@ -102,6 +102,14 @@ __device__ void store_left(const Tile& t, int row, int column, const fragment& f
   ptx::store_matrices(t.at(row, column, t.lanes.down), f.w);
 }
 
+// Adds a number times 0 to the row sums of a fragment: they stay 0 where all numbers are finite.
+template <class T>
+__device__ void look(word (&seen)[2], const fragment& x) {
+#pragma unroll
+  for (int w = 0; w < 4; ++w) seen[w % 2] = ptx::add_zero_times<T>(seen[w % 2], x.w[w]);
+}
+__device__ inline bool wrong(word seen) { return (seen & 0x7fff7fffu) != 0; }
+
 // A 16 x 16 block of accumulators: two 16 x 8 halves.
 struct block {
   float half[2][4];
