@@ -245,6 +245,51 @@ TEST_CASE("a setting that is missing or senseless is named") {
   CHECK_THROWS_WITH(layers::known<float>().make("Mamba2Mixer", parameters<float>(file), settings("nothing"), 0), Contains("nothing: num_heads: expected a number, got nothing"));
 }
 
+TEST_CASE("every setting that a layer reads is refused by name where it means nothing") {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const struct {
+    const char* layer;
+    const char* setting;
+    settings::value value;
+    const char* expected;
+  } nonsense[] = {
+      {"qwen3_next_gated_delta_net", "rms_norm_eps", -1e-6, "0 or a positive, finite number, got -1e-06"},
+      {"qwen3_5_gated_delta_net", "hidden_act", std::string("zelu"), "silu or swish, got zelu"},
+      {"olmo_hybrid_gated_delta_net", "linear_key_head_dim", 1e299, "a whole number from 1 to 2^24, got 1e+299"},
+      {"kimi_linear_delta_attention", "hidden_act", std::string("relu"), "silu or swish, got relu"},
+      {"kimi_linear_delta_attention", "linear_num_heads", 1.5, "a whole number from 1 to 2^24, got 1.5"},
+      {"glm5_next_linear_attention", "linear_lower_bound", 5.0, "at most 0, got 5"},
+      {"mamba2_mixer", "layer_norm_epsilon", infinity, "0 or a positive, finite number, got inf"},
+      {"mamba2_mixer", "time_step_limit.1", -1.0, "at least 0, got -1"},
+      {"mamba2_mixer", "time_step_limit.0", -1.0, "0 or a positive, finite number, got -1"},
+      {"bamba_mixer", "hidden_act", std::string("gelu"), "silu or swish, got gelu"},
+      {"falcon_h1_mixer", "ssm_multipliers.3", infinity, "a finite number, got inf"},
+      {"nemotron_h_mamba2_mixer", "time_step_min", -0.5, "0 or a positive, finite number, got -0.5"},
+      {"nemotron_h_mamba2_mixer", "mamba_hidden_act", std::string("relu2"), "silu or swish, got relu2"},
+      {"minimax_lightning_attention", "hidden_act", std::string("gelu"), "silu or swish, got gelu"},
+      {"llama_attention", "rope_parameters.rope_theta", 0.0, "a positive, finite number, got 0"},
+      {"llama_attention", "rope_parameters.rope_type", std::string("linear"), "default, got linear"},
+      {"qwen3_next_attention", "rms_norm_eps", -1.0, "0 or a positive, finite number, got -1"},
+      {"qwen3_next_attention", "rope_parameters.partial_rotary_factor", 1.5, "more than 0 and at most 1, got 1.5"},
+      {"gemma2_sliding_attention", "attn_logit_softcapping", infinity, "a positive, finite number, got inf"},
+      {"gemma2_sliding_attention", "query_pre_attn_scalar", -24.0, "a positive, finite number, got -24"},
+      {"gemma2_sliding_attention", "sliding_window", -1.0, "a whole number from 1 to 2^24, got -1"},
+      {"gemma3_sliding_attention", "layer_types.0", std::string("diagonal_attention"), "sliding_attention or full_attention, got diagonal_attention"},
+      {"gpt_oss_attention", "rope_parameters.factor", 0.0, "a positive, finite number, got 0"},
+      {"gpt_oss_attention", "rope_parameters.beta_slow", 64.0, "at most beta_fast, 32, got 64"},
+      {"gpt_oss_attention", "rope_parameters.rope_type", std::string("default"), "yarn, got default"},
+  };
+  for (const auto& n : nonsense) {
+    CAPTURE(n.layer, n.setting);
+    const auto file = tensor_file::read(folder / (std::string(n.layer) + ".safetensors"));
+    auto config = configuration::settings_of(configuration::parse(layer_file::metadata(file, "config"), "config"), "config");
+    const auto make = [&] { return layers::known<float>().make(layer_file::metadata(file, "class"), parameters<float>(file), config, 0); };
+    CHECK_NOTHROW(make());
+    config.set(n.setting, n.value);
+    CHECK_THROWS_WITH(make(), Contains(n.setting + std::string(": expected ") + n.expected));
+  }
+}
+
 TEST_CASE("bad calls on a layer are named and leave the state as it was") {
   cpu executor;
   for (const auto& path : test::layer_files()) {

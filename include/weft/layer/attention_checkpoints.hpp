@@ -16,21 +16,22 @@ namespace detail {
 inline attention_options head_options(const settings& c) {
   attention_options o{.heads = c.count("num_attention_heads"), .key_heads = c.count("num_key_value_heads"), .head_dim = c.count("head_dim")};
   o.scale = 1.0 / std::sqrt(static_cast<double>(o.head_dim));
-  o.norm_eps = c.optional_number("rms_norm_eps").value_or(1e-6);
+  if (c.has("rms_norm_eps")) o.norm_eps = c.not_negative("rms_norm_eps");
   return o;
 }
 
 inline void plain_rotary(const settings& c, const std::string& group, attention_options& o) {
+  c.expect(group + ".rope_type", {"default"});
   const double part = c.optional_number(group + ".partial_rotary_factor").value_or(1.0);
   require(part > 0.0 && part <= 1.0, errc::value, group, ".partial_rotary_factor: expected more than 0 and at most 1, got ", part);
   const auto dim = static_cast<index>(static_cast<double>(o.head_dim) * part);
-  o.frequencies = rotary_frequencies(dim / 2 * 2, c.number(group + ".rope_theta"));
+  o.frequencies = rotary_frequencies(dim / 2 * 2, c.positive(group + ".rope_theta"));
 }
 
 // The window of layer `layer`, where its type has one.
 inline index window_of(const settings& c, index layer) {
   const std::string type = "layer_types." + std::to_string(layer);
-  return c.has(type) && c.text(type) != "sliding_attention" ? 0 : c.count("sliding_window");
+  return c.has(type) && c.one_of(type, {"sliding_attention", "full_attention"}) == "full_attention" ? 0 : c.count("sliding_window");
 }
 
 struct attention_parts {
@@ -82,8 +83,8 @@ attention_layer<T> load_qwen3_next_attention(const parameters<T>& p, const setti
 template <storage T>
 attention_layer<T> load_gemma2_attention(const parameters<T>& p, const settings& c, index layer) {
   attention_options o = detail::head_options(c);
-  o.scale = 1.0 / std::sqrt(c.number("query_pre_attn_scalar"));
-  o.softcap = c.optional_number("attn_logit_softcapping").value_or(0.0);
+  o.scale = 1.0 / std::sqrt(c.positive("query_pre_attn_scalar"));
+  if (c.has("attn_logit_softcapping")) o.softcap = c.positive("attn_logit_softcapping");
   o.window = detail::window_of(c, layer);
   detail::plain_rotary(c, "rope_parameters", o);
   return detail::load_attention(p, std::move(o));
@@ -93,7 +94,7 @@ attention_layer<T> load_gemma2_attention(const parameters<T>& p, const settings&
 template <storage T>
 attention_layer<T> load_gemma3_attention(const parameters<T>& p, const settings& c, index layer) {
   attention_options o = detail::head_options(c);
-  o.scale = 1.0 / std::sqrt(c.number("query_pre_attn_scalar"));
+  o.scale = 1.0 / std::sqrt(c.positive("query_pre_attn_scalar"));
   o.window = detail::window_of(c, layer);
   detail::plain_rotary(c, o.window > 0 ? "rope_parameters.sliding_attention" : "rope_parameters.full_attention", o);
   return detail::load_attention(p, std::move(o), {.normed = true});
@@ -104,8 +105,11 @@ attention_layer<T> load_gpt_oss_attention(const parameters<T>& p, const settings
   attention_options o = detail::head_options(c);
   o.window = detail::window_of(c, layer);
   const auto rope = [&](const char* name) { return "rope_parameters." + std::string(name); };
-  const yarn stretched{.base = c.number(rope("rope_theta")), .factor = c.number(rope("factor")), .original_context = c.number(rope("original_max_position_embeddings")),
-                       .beta_fast = c.number(rope("beta_fast")), .beta_slow = c.number(rope("beta_slow")), .truncate = c.flag_or(rope("truncate"), true)};
+  c.expect(rope("rope_type"), {"yarn"});
+  const yarn stretched{.base = c.positive(rope("rope_theta")), .factor = c.positive(rope("factor")), .original_context = c.positive(rope("original_max_position_embeddings")),
+                       .beta_fast = c.positive(rope("beta_fast")), .beta_slow = c.positive(rope("beta_slow")), .truncate = c.flag_or(rope("truncate"), true)};
+  require(stretched.base != 1.0, errc::value, rope("rope_theta"), ": expected another base than 1, whose frequencies are all one");
+  require(stretched.beta_slow <= stretched.beta_fast, errc::value, rope("beta_slow"), ": expected at most beta_fast, ", stretched.beta_fast, ", got ", stretched.beta_slow);
   o.frequencies = stretched.frequencies(o.head_dim);
   o.rotary_factor = stretched.attention_factor();
   return detail::load_attention(p, std::move(o), {.sinks = true});

@@ -35,6 +35,13 @@ projection<T> load_stacked_qkv(const parameters<T>& p, index key_width, index va
   return stack_rows(std::span<const projection<T>>(parts));
 }
 
+// Of a log-decay, so not above 0.
+inline double lower_bound(const settings& c, const std::string& name) {
+  const double bound = c.number(name);
+  require(bound <= 0.0, errc::value, name, ": expected at most 0, got ", bound);
+  return bound;
+}
+
 template <storage T>
 low_rank_projection<T> load_low_rank(const parameters<T>& p, const std::string& down, const std::string& up, index out, index in) {
   low_rank_projection<T> l{load_projection(p, down, any_extent, in), {}};
@@ -43,8 +50,9 @@ low_rank_projection<T> load_low_rank(const parameters<T>& p, const std::string& 
 }
 
 inline delta_net_options linear_options(const settings& c) {
+  c.expect("hidden_act", {"silu", "swish"});
   return {.key_heads = c.count("linear_num_key_heads"), .value_heads = c.count("linear_num_value_heads"), .key_dim = c.count("linear_key_head_dim"),
-          .value_dim = c.count("linear_value_head_dim"), .norm_eps = c.number("rms_norm_eps")};
+          .value_dim = c.count("linear_value_head_dim"), .norm_eps = c.not_negative("rms_norm_eps")};
 }
 
 }  // namespace detail
@@ -104,8 +112,9 @@ delta_net<T> load_olmo_hybrid_delta_net(const parameters<T>& p, const settings& 
 // Kimi Delta Attention; `full_rank`: gates by one projection each (Bailing) instead of two.
 template <storage T>
 delta_net<T> load_kda_layer(const parameters<T>& p, const settings& c, bool full_rank, std::optional<double> lower_bound) {
+  c.expect("hidden_act", {"silu", "swish"});
   const index heads = c.count("linear_num_heads"), dim = c.count("linear_head_dim"), width = heads * dim;
-  delta_net<T> l{.options = {.key_heads = heads, .value_heads = heads, .key_dim = dim, .value_dim = dim, .norm_eps = c.number("rms_norm_eps"), .gate = activation::sigmoid}};
+  delta_net<T> l{.options = {.key_heads = heads, .value_heads = heads, .key_dim = dim, .value_dim = dim, .norm_eps = c.not_negative("rms_norm_eps"), .gate = activation::sigmoid}};
   l.qkv = detail::load_stacked_qkv(p, width, width);
   const index in = l.qkv.inputs();
   l.b = load_projection(p, "b_proj", heads, in);
@@ -123,10 +132,10 @@ delta_net<T> load_kda_layer(const parameters<T>& p, const settings& c, bool full
 template <storage T>
 delta_net<T> load_kimi_delta_net(const parameters<T>& p, const settings& c) { return load_kda_layer(p, c, false, {}); }
 template <storage T>
-delta_net<T> load_glm5_delta_net(const parameters<T>& p, const settings& c) { return load_kda_layer(p, c, false, c.optional_number("linear_lower_bound")); }
+delta_net<T> load_glm5_delta_net(const parameters<T>& p, const settings& c) { return load_kda_layer(p, c, false, c.has("linear_lower_bound") ? std::optional(detail::lower_bound(c, "linear_lower_bound")) : std::nullopt); }
 template <storage T>
 delta_net<T> load_bailing_delta_net(const parameters<T>& p, const settings& c) {
-  return load_kda_layer(p, c, true, c.flag_or("kda_safe_gate", false) ? std::optional(c.number("kda_lower_bound")) : std::nullopt);
+  return load_kda_layer(p, c, true, c.flag_or("kda_safe_gate", false) ? std::optional(detail::lower_bound(c, "kda_lower_bound")) : std::nullopt);
 }
 
 }  // namespace WEFT_ISA

@@ -96,6 +96,7 @@ void forward(cpu& executor, const lightning_layer<T>& l, view<const T, 3> x, lay
 // Layer `layer` of num_hidden_layers: later layers decay less.
 template <storage T>
 lightning_layer<T> load_minimax_lightning(const parameters<T>& p, const settings& c, index layer) {
+  c.expect("hidden_act", {"silu", "swish"});
   lightning_layer<T> l{.heads = c.count("num_attention_heads"), .head_dim = c.count("head_dim")};
   const index layers = c.count("num_hidden_layers"), width = l.heads * l.head_dim;
   require(layer >= 0 && layer < layers, errc::value, "layer: expected 0 to ", layers - 1, ", got ", layer);

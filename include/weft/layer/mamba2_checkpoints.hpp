@@ -54,13 +54,14 @@ mamba2_layer<T> load_mamba2_layer(const parameters<T>& p, const mamba2_options& 
 
 inline void read_step_limits(const settings& c, mamba2_options& o) {
   if (!c.has("time_step_limit.0")) return;
-  o.dt_min = c.number("time_step_limit.0");
-  o.dt_max = c.number("time_step_limit.1");
+  o.dt_min = c.not_negative("time_step_limit.0");
+  o.dt_max = c.at_least("time_step_limit.1", o.dt_min);
 }
 
 inline mamba2_options mamba_prefixed_options(const settings& c) {
+  c.expect("hidden_act", {"silu", "swish"});
   mamba2_options o{.heads = c.count("mamba_n_heads"), .head_dim = c.count("mamba_d_head"), .groups = c.count("mamba_n_groups"),
-                   .state_dim = c.count("mamba_d_state"), .norm_eps = c.number("rms_norm_eps")};
+                   .state_dim = c.count("mamba_d_state"), .norm_eps = c.not_negative("rms_norm_eps")};
   read_step_limits(c, o);
   return o;
 }
@@ -69,8 +70,9 @@ inline mamba2_options mamba_prefixed_options(const settings& c) {
 
 template <storage T>
 mamba2_layer<T> load_mamba2(const parameters<T>& p, const settings& c) {
+  c.expect("hidden_act", {"silu", "swish"});
   mamba2_options o{.heads = c.count("num_heads"), .head_dim = c.count("head_dim"), .groups = c.count("n_groups"), .state_dim = c.count("state_size"),
-                   .norm_eps = c.number("layer_norm_epsilon")};
+                   .norm_eps = c.not_negative("layer_norm_epsilon")};
   detail::read_step_limits(c, o);
   return detail::load_mamba2_layer(p, o, true);
 }
@@ -93,9 +95,10 @@ mamba2_layer<T> load_falcon_h1(const parameters<T>& p, const settings& c) {
 // The step is at least time_step_min, in a scan and in a step alike.
 template <storage T>
 mamba2_layer<T> load_nemotron_h(const parameters<T>& p, const settings& c) {
+  c.expect("mamba_hidden_act", {"silu", "swish"});
   return detail::load_mamba2_layer(p,
                                    {.heads = c.count("mamba_num_heads"), .head_dim = c.count("mamba_head_dim"), .groups = c.count("n_groups"),
-                                    .state_dim = c.count("ssm_state_size"), .norm_eps = c.number("layer_norm_epsilon"), .dt_min = c.number("time_step_min")},
+                                    .state_dim = c.count("ssm_state_size"), .norm_eps = c.not_negative("layer_norm_epsilon"), .dt_min = c.not_negative("time_step_min")},
                                    true);
 }
 
