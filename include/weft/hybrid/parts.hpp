@@ -79,17 +79,19 @@ struct mixer_parts : detail::joint_gradient<(mixer_with_gradients<M> && ...), M.
 inline namespace WEFT_ISA {
 namespace detail {
 
-// An error of part i says so: "weft: q: ..." becomes "weft: 1.q: ...". The output, its gradient and the offsets are everybody's.
+// An error of part i says so: "weft: q: ..." becomes "weft: 1.q: ...". The output, its gradient and the offsets are everybody's;
+// where all parts read the same inputs, only the states are their own.
 template <class F>
-void in_part(std::size_t i, F&& f) {
+void in_part(std::size_t i, F&& f, bool one_input = false) {
   try {
     f();
   } catch (const error& e) {
     constexpr std::string_view ours = "weft: ", apart = "weft: o: expected memory apart from ";
     std::string what = e.what();
-    if (what.starts_with(apart)) what.insert(apart.size(), std::to_string(i) + ".");
-    else if (what.starts_with(ours) && !what.starts_with("weft: o: ") && !what.starts_with("weft: d_o: ") && !what.starts_with("weft: cu_seqlens: "))
-      what.insert(ours.size(), std::to_string(i) + ".");
+    const auto says = [&](std::string_view start) { return what.starts_with(start); };
+    const bool common = one_input ? !says("weft: state") && !says("weft: d_state") : says("weft: o: ") || says("weft: d_o: ") || says("weft: cu_seqlens: ");
+    if (says(apart) && !one_input) what.insert(apart.size(), std::to_string(i) + ".");
+    else if (says(ours) && !common) what.insert(ours.size(), std::to_string(i) + ".");
     throw error(e.code(), what);
   }
 }

@@ -157,7 +157,7 @@ void run_literal(const S& mixer, const typename S::inputs& in, typename S::state
   for_each_index<S::count>([&](auto i) {
     detail::in_part(i, [&] {
       literal(std::get<i>(mixer.mixers), types::template input_of<i>(detail::parts_of<S>(in)), std::get<i>(next.states), {.o = own}, cu);
-    });
+    }, types::one_input);
     if (i == 0) detail::check_sum<S>(in, state, out);
     const auto x = detail::rows_of(one.view()), sum = detail::rows_of(total.view());
     for (index b = 0; b < x.extent[0]; ++b)
@@ -186,7 +186,7 @@ void run_validate(const S& mixer, const typename S::inputs& in) {
   for_each_index<S::count>([&](auto i) {
     const auto& part = std::get<i>(mixer.mixers);
     const auto& own = S::types::template input_of<i>(detail::parts_of<S>(in));
-    if constexpr (requires { run_validate(part, own); }) detail::in_part(i, [&] { run_validate(part, own); });
+    if constexpr (requires { run_validate(part, own); }) detail::in_part(i, [&] { run_validate(part, own); }, S::types::one_input);
   });
 }
 

@@ -34,7 +34,7 @@ void run_sum(cpu& executor, const S& mixer, const typename S::inputs& in, typena
   };
   {
     rehearsal before(executor);
-    for_each_index<S::count>([&](auto i) { in_part(i, [&] { part(i, out.o); }); });
+    for_each_index<S::count>([&](auto i) { in_part(i, [&] { part(i, out.o); }, types::one_input); });
   }
   check_sum<S>(in, state, out);
   for (std::size_t i = 0; kept && i < S::count; ++i)

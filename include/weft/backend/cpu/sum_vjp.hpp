@@ -191,7 +191,7 @@ void run_vjp(cpu& executor, const S& mixer, const typename S::inputs& in, const 
     else back.o = d_out.o;
     detail::in_part(i, [&] {
       vjp(executor, std::get<i>(mixer.mixers), types::template input_of<i>(detail::parts_of<S>(in)), record.parts[i], back, std::get<i>(d_state.states), d_in_part);
-    });
+    }, types::one_input);
   };
   const auto every_part = [&](const auto& d_in_of, const auto& after) {
     for_each_index<S::count>([&](auto i) {
