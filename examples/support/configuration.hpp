@@ -36,13 +36,19 @@ inline nlohmann::json parse(std::string_view text, const std::string& source) {
     if (depth > deepest) throw weft::error(weft::errc::file, "weft: nested too deeply");
     return true;
   };
+  const auto expected = [&](const std::string& what) { return weft::error(weft::errc::file, "weft: " + source + ": expected " + what); };
+  if (text.find_first_not_of(" \t\r\n") == text.npos) throw expected("a JSON object, got an empty text");
   nlohmann::json j;
   try {
     j = nlohmann::json::parse(text, shallow);
+  } catch (const nlohmann::json::parse_error& e) {
+    throw expected("JSON, got something else at byte " + std::to_string(e.byte));
+  } catch (const nlohmann::json::out_of_range&) {
+    throw expected("JSON whose numbers a double can hold, got a larger one");
   } catch (const std::exception&) {
-    throw weft::error(weft::errc::file, "weft: " + source + ": expected JSON of at most 64 levels");
+    throw expected("JSON of at most 64 levels, got more");
   }
-  if (!j.is_object()) throw weft::error(weft::errc::file, "weft: " + source + ": expected a JSON object");
+  if (!j.is_object()) throw expected("a JSON object, got " + std::string(j.type_name()));
   return j;
 }
 

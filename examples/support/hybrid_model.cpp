@@ -24,6 +24,18 @@ std::string read_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
+// A NaN would turn every later byte into the same one, silently.
+void check_numbers(const weft::tensor_file& file) {
+  for (const weft::tensor& t : file.tensors()) {
+    if (t.type > weft::dtype::bf16) continue;  // integers
+    weft::tensor flat = t;
+    flat.shape = {t.count()};
+    const auto x = weft::to_array<float, 1>(flat);
+    for (index i = 0; i < x.size(); ++i)
+      require(std::isfinite(x(i)), errc::value, file.name(), ": tensor ", weft::io::quoted(t.name), ": expected finite numbers, got ", x(i));
+  }
+}
+
 // FNV-1a over names, shapes and bytes.
 std::string fingerprint_of(const weft::tensor_file& file) {
   std::uint64_t hash = 0xcbf29ce484222325u;
@@ -76,6 +88,7 @@ language_model published_model(const weft::settings& config, const std::string& 
   const auto expect = [&](const std::string& name, const std::string& text) {
     require(config.text(name) == text, errc::unsupported, config_name, ": ", name, ": expected ", text, ", got ", config.text(name));
   };
+  check_numbers(file);
   expect("hidden_act", "silu");
   require(config.count("vocab_size") == vocabulary, errc::unsupported, config_name, ": vocab_size: expected 256 bytes, got ", config.count("vocab_size"));
   require(!config.has("num_experts") || config.number("num_experts") == 0, errc::unsupported, config_name, ": num_experts: expected 0");
@@ -83,7 +96,7 @@ language_model published_model(const weft::settings& config, const std::string& 
 
   const weft::parameters<float> all(file), below = all.below("model.");
   language_model m{.in = {weft::load<2>(below, "embed_tokens.weight", {vocabulary, hidden})}, .blocks = {}, .norm = weft::load<1>(below, "norm.weight", {hidden}), .head = {},
-                   .norm_eps = config.number("rms_norm_eps"), .unit_offset = true};
+                   .norm_eps = config.not_negative("rms_norm_eps"), .unit_offset = true};
   m.head = config.flag_or("tie_word_embeddings", false) ? weft::projection<float>{m.in.weight, {}} : weft::load_projection(all, "lm_head", vocabulary, hidden);
   const auto count = static_cast<std::size_t>(config.count("num_hidden_layers"));
   for (std::size_t i = 0; i < count; ++i) {

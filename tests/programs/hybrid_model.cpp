@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 
 #include "support/hybrid_model.hpp"
 #include "support/sampling.hpp"
@@ -152,13 +153,19 @@ TEST_CASE("a model that is missing or broken is refused by name") {
     text.replace(text.find(from), from.size(), to);
     return text;
   };
-  CHECK_THROWS_WITH(with("{")(), Contains("expected JSON"));
-  CHECK_THROWS_WITH(with(std::string(100000, '['))(), Contains("expected JSON"));
-  CHECK_THROWS_WITH(with("[]")(), Contains("expected a JSON object"));
+  CHECK_THROWS_WITH(with("")(), Contains("config.json: expected a JSON object, got an empty text"));
+  CHECK_THROWS_WITH(with("{")(), Contains("expected JSON, got something else at byte 2"));
+  CHECK_THROWS_WITH(with(std::string(100000, '['))(), Contains("expected JSON of at most 64 levels"));
+  CHECK_THROWS_WITH(with("[]")(), Contains("expected a JSON object, got array"));
+  CHECK_THROWS_WITH(with(replaced("\"hidden_size\": 64", "\"hidden_size\": 64" + std::string(300, '0')))(), Contains("hidden_size: expected a whole number from 1 to 2^24, got 6.4e+301"));
+  CHECK_THROWS_WITH(with(replaced("\"hidden_size\": 64", "\"hidden_size\": 64" + std::string(400, '0')))(), Contains("expected JSON whose numbers a double can hold"));
   CHECK_THROWS_WITH(with(replaced("\"hidden_size\": 64", "\"hidden_size\": 32"))(), Contains("embed_tokens.weight") && Contains("[256, 32]"));
   CHECK_THROWS_WITH(with(replaced("\"vocab_size\": 256", "\"vocab_size\": 512"))(), Contains("vocab_size"));
   CHECK_THROWS_WITH(with(replaced("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5"))(), Contains("layer_types.4"));
   CHECK_THROWS_WITH(with(replaced("full_attention", "sliding_attention"))(), Contains("layer_types"));
+  const float not_a_number = std::numeric_limits<float>::quiet_NaN();
+  std::fstream(broken / "model.safetensors", std::ios::binary | std::ios::in | std::ios::out).seekp(-4, std::ios::end).write(reinterpret_cast<const char*>(&not_a_number), 4);
+  CHECK_THROWS_WITH(with(config)(), Contains("tensor \"model.norm.weight\": expected finite numbers, got "));
   fs::resize_file(broken / "model.safetensors", fs::file_size(broken / "model.safetensors") / 2);
   CHECK_THROWS_WITH(with(config)(), Contains("model.safetensors"));
   fs::remove_all(broken);
