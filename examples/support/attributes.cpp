@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace ops {
@@ -81,7 +82,7 @@ std::optional<double> attributes::number(std::string_view name) const {
   if (const auto* i = std::get_if<std::int64_t>(v)) x = static_cast<double>(*i);
   else if (const auto* d = std::get_if<double>(v)) x = *d;
   else fail(errc::value, name, ": expected a number, got ", kind(*v));
-  require(std::isfinite(x), errc::value, name, ": expected a finite number, got ", x);
+  require(std::abs(x) <= std::numeric_limits<float>::max(), errc::value, name, ": expected a number that a float holds, got ", x);
   return x;
 }
 
@@ -96,6 +97,7 @@ std::int64_t attributes::integer(std::string_view name, std::int64_t least, std:
   if (!v) return otherwise;
   constexpr std::int64_t most = INT32_MAX;
   const auto* i = std::get_if<std::int64_t>(v);
+  if (const auto* d = std::get_if<double>(v)) fail(errc::value, name, ": expected an integer from ", least, " to ", most, ", got ", *d);
   if (!i) fail(errc::value, name, ": expected an integer, got ", kind(*v));
   require(*i >= least && *i <= most, errc::value, name, ": expected an integer from ", least, " to ", most, ", got ", *i);
   return *i;
