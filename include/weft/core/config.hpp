@@ -31,17 +31,69 @@
 #define WEFT_UNROLL
 #endif
 
-#if defined(__AVX512F__)
-#define WEFT_ISA isa_avx512
-#elif defined(__AVX2__) && defined(__FMA__)
-#define WEFT_ISA isa_avx2
+// The name of the instruction set: the vectors, the multiply-add and conversions beside them, and what the compiler's own vectors
+// may use beyond. Files share code only where xsimd's choice, our intrinsics and the compiler's come to the same.
+#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define WEFT_ISA_VECTORS isa_avx512
+#elif defined(__AVX512BW__)
+#define WEFT_ISA_VECTORS isa_avx512bw
+#elif defined(__AVX512DQ__)
+#define WEFT_ISA_VECTORS isa_avx512dq
+#elif defined(__AVX512CD__)
+#define WEFT_ISA_VECTORS isa_avx512cd
+#elif defined(__AVX512F__)
+#define WEFT_ISA_VECTORS isa_avx512f
+#elif defined(__AVX2__)
+#define WEFT_ISA_VECTORS isa_avx2
 #elif defined(__AVX__)
-#define WEFT_ISA isa_avx
+#define WEFT_ISA_VECTORS isa_avx
+#elif defined(__SSE4_2__)
+#define WEFT_ISA_VECTORS isa_sse4_2
+#elif defined(__SSE4_1__)
+#define WEFT_ISA_VECTORS isa_sse4_1
+#elif defined(__SSSE3__)
+#define WEFT_ISA_VECTORS isa_ssse3
+#elif defined(__SSE3__)
+#define WEFT_ISA_VECTORS isa_sse3
+#elif defined(__ARM_FEATURE_SVE)
+#define WEFT_ISA_VECTORS isa_sve
 #elif defined(__ARM_NEON)
-#define WEFT_ISA isa_neon
+#define WEFT_ISA_VECTORS isa_neon
 #else
-#define WEFT_ISA isa_base
+#define WEFT_ISA_VECTORS isa_base
 #endif
+
+#if defined(__FMA__) && defined(__F16C__) && defined(__BMI2__)
+#define WEFT_ISA_BESIDE _v3
+#elif defined(__FMA__) && defined(__F16C__)
+#define WEFT_ISA_BESIDE _fma_f16c
+#elif defined(__FMA__)
+#define WEFT_ISA_BESIDE _fma
+#elif defined(__FMA4__)
+#define WEFT_ISA_BESIDE _fma4
+#elif defined(__F16C__)
+#define WEFT_ISA_BESIDE _f16c
+#elif defined(__BMI__)
+#define WEFT_ISA_BESIDE _bmi
+#else
+#define WEFT_ISA_BESIDE
+#endif
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#define WEFT_ISA_BEYOND _bf16
+#elif defined(__AVX512VNNI__)
+#define WEFT_ISA_BEYOND _vnni
+#elif defined(__AVX512VBMI__)
+#define WEFT_ISA_BEYOND _vbmi
+#elif defined(__AVXVNNI__)
+#define WEFT_ISA_BEYOND _avxvnni
+#else
+#define WEFT_ISA_BEYOND
+#endif
+
+#define WEFT_ISA_JOINED(vectors, beside, beyond) vectors##beside##beyond
+#define WEFT_ISA_JOIN(vectors, beside, beyond) WEFT_ISA_JOINED(vectors, beside, beyond)
+#define WEFT_ISA WEFT_ISA_JOIN(WEFT_ISA_VECTORS, WEFT_ISA_BESIDE, WEFT_ISA_BEYOND)
 
 // -ffinite-math-only makes isnan(x) false and breaks the handling of g = -inf and of empty softmax rows.
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ && !defined(WEFT_ALLOW_FINITE_MATH)
