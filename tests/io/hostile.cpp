@@ -204,3 +204,19 @@ TEST_CASE("A name of any length is cut in messages") {
   const auto e = error_of([] { parse(with_header("{\"" + std::string(1'000'000, 'n') + "\":{}}")); });
   CHECK(e.text.size() < 200);
 }
+
+TEST_CASE("A number is read as JSON spells it, or refused") {
+  const auto read = [](const std::string& text) {
+    weft::io::json_reader json(text, "text");
+    const double x = json.number();
+    json.end();
+    return x;
+  };
+  const std::pair<const char*, double> good[] = {{"0", 0.0}, {" -12.5 ", -12.5}, {"0.25e+2", 25.0}, {"1E-3", 1e-3}, {"1e308", 1e308}};
+  for (const auto& [text, x] : good) CHECK(read(text) == x);
+  for (const char* text : {"", "-", "+1", "01", ".5", "1.", "1e", "1e+", "0x10", "NaN", "Infinity", "1.5.2", "--1", "1e999", "-1e999", "1e-999"}) {
+    CAPTURE(text);
+    CHECK(error_of([&] { read(text); }).code == weft::errc::file);
+  }
+  CHECK(error_of([&] { read("1" + std::string(400, '0')); }).text == "weft: text: header: expected a number that a double holds, got \"1\" at byte 0");
+}

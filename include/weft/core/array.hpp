@@ -28,7 +28,8 @@ class aligned_bytes {
  public:
   WEFT_INLINE std::byte* data() const { return data_.get(); }
   WEFT_INLINE std::size_t size() const { return size_; }
-  // Makes room for at least n bytes; what was stored is lost. Throws std::bad_alloc and keeps the old room.
+  // Makes room for at least n bytes; what was stored is lost. The old room is given back first, so where std::bad_alloc is thrown
+  // none is left.
   WEFT_INLINE void reserve(std::size_t n) {
     if (n <= size_) return;
     data_.reset();

@@ -1,7 +1,6 @@
 // A strict reader of JSON headers. It pulls what its user expects next, so what it accepts has the depth of that user's
 // code: nothing here recurses over the text, and a hundred thousand brackets are one error at the first.
 #pragma once
-#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <string>
@@ -66,16 +65,23 @@ class json_reader {
     return n;
   }
 
-  // A number as JSON spells it; beyond the range of a double it is refused.
+  // A number as JSON spells it: without a + before it, a leading zero or a bare point. One that no double holds, too large or so
+  // small that it would be 0, is refused.
   double number() {
     skip_spaces();
-    const auto first = text_.begin() + static_cast<std::ptrdiff_t>(at_);
-    const auto last = std::find_if_not(first, text_.end(), [](char c) { return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' || c == 'e' || c == 'E'; });
-    const std::string_view digits(first, last);
+    const std::size_t first = at_;
+    take_if('-');
+    if (!take_if('0')) digits();
+    if (take_if('.')) digits();
+    if (take_if('e') || take_if('E')) {
+      static_cast<void>(take_if('+') || take_if('-'));
+      digits();
+    }
     double x = 0;
-    const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), x);
-    if (digits.empty() || problem != std::errc() || end != digits.data() + digits.size()) wrong("a number");
-    at_ += digits.size();
+    if (std::from_chars(text_.data() + first, text_.data() + at_, x).ec != std::errc()) {
+      at_ = first;
+      wrong("a number that a double holds");
+    }
     return x;
   }
   // true or false.
@@ -117,11 +123,20 @@ class json_reader {
   void skip_spaces() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
   }
-  bool skip_if(char c) {
-    skip_spaces();
+  bool take_if(char c) {
     if (at_ == text_.size() || text_[at_] != c) return false;
     ++at_;
     return true;
+  }
+  bool skip_if(char c) {
+    skip_spaces();
+    return take_if(c);
+  }
+  // At least one.
+  void digits() {
+    const std::size_t first = at_;
+    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
+    if (at_ == first) wrong("a number");
   }
   void take(char c, std::string_view what) {
     if (!skip_if(c)) wrong(what);

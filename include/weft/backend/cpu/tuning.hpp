@@ -15,7 +15,7 @@ struct recurrence_tile {
 };
 
 // 16 registers hold 12 accumulators beside the operands; 32 hold 16 in a shape whose loads are fewer.
-// A panel is 32 columns of floats: with 128 keys 16 KB, half of the smallest L1.
+// A panel is 128 bytes a key, 32 columns of floats (64 bytes where vectors have 16): with 128 keys 16 KB, half of the smallest L1.
 template <class R>
 constexpr recurrence_tile tile_for(weft::erase erase, int key_dim) {
   constexpr int W = simd<R>::width;
