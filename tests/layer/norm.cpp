@@ -1,6 +1,7 @@
 #include "../catch.hpp"
 
 #include <cmath>
+#include <limits>
 
 #include <weft/layer/norm.hpp>
 
@@ -95,6 +96,8 @@ TEST_CASE("norms say what is wrong with their arguments") {
   CHECK_THROWS_WITH(rms_norm_gated<float>(executor, x, small, w, o), Contains("z: expected [1, 2, 2, 8], got [1, 2, 2, 4]"));
   CHECK_THROWS_WITH(rms_norm_gated<float>(executor, x, {}, w, o), Contains("z: expected [1, 2, 2, 8], got a null view"));
   CHECK_THROWS_WITH(rms_norm<float>(executor, x, short_w, o), Contains("weight: expected [8], got [4]"));
+  CHECK_THROWS_WITH(rms_norm<float>(executor, x, w, o, -1e-6), Contains("eps: expected 0 or a positive, finite number, got -1e-06"));
+  CHECK_THROWS_WITH(l2_norm<float>(executor, x, o, std::numeric_limits<double>::infinity()), Contains("eps: expected 0 or a positive, finite number, got inf"));
   CHECK_THROWS_WITH(rms_norm_gated<float>(executor, x, x, w, o, {.group_size = 3}), Contains("group_size: expected a divisor of 8"));
   CHECK_THROWS_WITH(l2_norm<float>(executor, x, x.view().slice(1, 0, 1)), Contains("o: expected [1, 2, 2, 8]"));
 }

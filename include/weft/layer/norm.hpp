@@ -70,7 +70,7 @@ template <storage T>
 void l2_norm(cpu& executor, std::type_identity_t<view<const T, 4>> x, const std::type_identity_t<output<T, 4>>& out, double eps = 1e-6) {
   using R = accumulate_t<T>;
   const index dim = x.extent[3];
-  detail::check_l2_norm<T>(x, out);
+  detail::check_l2_norm<T>(x, out, eps);
   out.visit([&](const auto& o) {
     for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
       const T* const px = &x(b, t, h, 0);

@@ -1,5 +1,7 @@
 // What norms take, checked once for every executor.
 #pragma once
+#include <cmath>
+
 #include "../core/check.hpp"
 #include "../core/output.hpp"
 #include "../math/activation.hpp"
@@ -26,12 +28,15 @@ bool lies_on(const view<Out, 4>& o, const view<const T, 4>& x) {
   return static_cast<const void*>(x.data) == static_cast<const void*>(o.data) && x.stride == o.stride && sizeof(Out) == sizeof(T);
 }
 
+inline void check_eps(double eps) { require(eps >= 0 && std::isfinite(eps), errc::value, "eps: expected 0 or a positive, finite number, got ", eps); }
+
 template <storage T>
 void check_rms_norm(const view<const T, 4>& x, const view<const T, 4>& z, const view<const T, 1>& weight, const output<T, 4>& out, const rms_norm_options& options) {
   const index dim = x.extent[3], size = options.group_size == 0 ? dim : options.group_size;
   check::tensor("x", x, x.extent, false, true);
   check::tensor("z", z, x.extent, options.gate == activation::none, true);
   check::tensor<const T, 1>("weight", weight, {dim}, true, true);
+  check_eps(options.eps);
   require(size > 0 ? dim % size == 0 : dim == 0, errc::value, "group_size: expected a divisor of ", dim, " channels, got ", options.group_size);
   out.visit([&](const auto& o) {
     check::tensor("o", o, x.extent, false, true);
@@ -41,8 +46,9 @@ void check_rms_norm(const view<const T, 4>& x, const view<const T, 4>& z, const 
 }
 
 template <storage T>
-void check_l2_norm(const view<const T, 4>& x, const output<T, 4>& out) {
+void check_l2_norm(const view<const T, 4>& x, const output<T, 4>& out, double eps) {
   check::tensor("x", x, x.extent, false, true);
+  check_eps(eps);
   out.visit([&](const auto& o) {
     check::tensor("o", o, x.extent, false, true);
     if (!lies_on(o, x)) check::no_overlap("o", o, "x", x);

@@ -24,7 +24,7 @@ void rms_norm(cuda& executor, std::type_identity_t<view<const T, 4>> x, std::typ
 
 template <storage T>
 void l2_norm(cuda& executor, std::type_identity_t<view<const T, 4>> x, const std::type_identity_t<output<T, 4>>& out, double eps = 1e-6) {
-  detail::check_l2_norm<T>(x, out);
+  detail::check_l2_norm<T>(x, out, eps);
   const device::norm_job<T> job{.x = x, .size = x.extent[3], .eps = static_cast<accumulate_t<T>>(eps)};
   out.visit([&](const auto& o) { device::normalise(executor, job, o, activation::none); });
 }

@@ -27,6 +27,7 @@ void rms_norm_gated_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x,
   check::tensor("d_x", d_x, x.extent, true, true);
   check::tensor("d_z", d_z, x.extent, true, true);
   check::tensor<R, 1>("d_weight", d_weight, {dim}, true, true);
+  detail::check_eps(options.eps);
   require(size > 0 ? dim % size == 0 : dim == 0, errc::value, "group_size: expected a divisor of ", dim, " channels, got ", options.group_size);
   const auto row = [&](auto gate, index b, index t, index h, R* d_gain) {
     constexpr bool gated = gate() != activation::none;
@@ -90,6 +91,7 @@ void l2_norm_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::t
   check::tensor("x", x, x.extent, false, true);
   check::tensor("d_o", d_o, x.extent, false, true);
   check::tensor("d_x", d_x, x.extent, false, true);
+  detail::check_eps(eps);
   for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
     const T* const px = &x(b, t, h, 0);
     const R* const pd = &d_o(b, t, h, 0);
