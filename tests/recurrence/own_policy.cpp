@@ -44,3 +44,59 @@ TEST_CASE("a user's policy is the loop that its author would write") {
   }
   CHECK(worst <= 16 * 0x1p-23 * top);
 }
+
+namespace {
+
+// Its gates and values come before its keys: unit keys are counted among the keys.
+struct keys_last {
+  template <class Rep>
+  struct inputs {
+    weft::gate<Rep> beta;
+    weft::value<Rep> v;
+    weft::key_gate<Rep> g;
+    weft::key<Rep> k, q;
+  };
+  static constexpr weft::axes axes{.decay = weft::decay::per_channel, .erase = weft::erase::tied};
+  static constexpr std::array names{"beta", "v", "g", "k", "q"};
+  static constexpr int unit_keys = 1;
+  template <class R>
+  static weft::key_terms<R> key_side(const auto& in) {
+    return {.q = in.q, .k = in.k, .c = in.beta * in.k, .g = in.g};
+  }
+  template <class R>
+  static R write(const auto& in) {
+    return in.beta * in.v;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("unit keys are counted among the inputs of a key's role") {
+  STATIC_REQUIRE(weft::is_unit_key<keys_last>(3));
+  STATIC_REQUIRE_FALSE(weft::is_unit_key<keys_last>(0));
+  STATIC_REQUIRE_FALSE(weft::is_unit_key<keys_last>(2));
+  STATIC_REQUIRE_FALSE(weft::is_unit_key<keys_last>(4));
+  STATIC_REQUIRE_FALSE(weft::is_unit_key<keys_last>(-1));
+  constexpr weft::index T = 20, H = 1, K = 8, V = 8;
+  contract::dice d(4);
+  weft::array<float, 4> q({1, T, H, K}), k = q, g = q, v({1, T, H, V}), o = v, o_literal = v, o_long = v;
+  weft::array<float, 3> beta({1, T, H});
+  for (weft::index i = 0; i < q.size(); ++i) q.data()[i] = static_cast<float>(d.normal()), k.data()[i] = static_cast<float>(d.normal()), g.data()[i] = -0.1f;
+  for (weft::index i = 0; i < v.size(); ++i) v.data()[i] = static_cast<float>(d.normal());
+  for (weft::index i = 0; i < beta.size(); ++i) beta.data()[i] = static_cast<float>(d.uniform(0, 1));
+
+  const weft::recurrence<keys_last, float> mixer{.qk_l2norm = true};
+  weft::cpu cpu;
+  const auto run = [&](auto& to, auto&& call) {
+    auto state = mixer.state({.batch = 1, .heads = H, .key_dim = K, .value_dim = V});
+    call(decltype(mixer)::inputs{.beta = beta, .v = v, .g = g, .k = k, .q = q}, state, to);
+  };
+  run(o_literal, [&](const auto& in, auto& state, auto& to) { weft::literal(mixer, in, state, {.o = to}); });
+  run(o, [&](const auto& in, auto& state, auto& to) { weft::scan(cpu, mixer, in, state, {.o = to}); });
+  for (weft::index i = 0; i < k.size(); ++i) k.data()[i] *= 9;  // of a key made unit length only the direction counts
+  run(o_long, [&](const auto& in, auto& state, auto& to) { weft::scan(cpu, mixer, in, state, {.o = to}); });
+  for (weft::index i = 0; i < o.size(); ++i) {
+    CHECK(o.data()[i] == Approx(o_literal.data()[i]).margin(1e-5));
+    CHECK(o_long.data()[i] == Approx(o.data()[i]).margin(1e-5));
+  }
+}

@@ -6,6 +6,7 @@
 #include <weft/recurrence/segment.hpp>
 #include <weft/weft.hpp>
 
+#include "../failing_allocator.hpp"
 #include "catch.hpp"
 
 namespace {
@@ -156,4 +157,28 @@ TEST_CASE("a segment of another shape is refused") {
   weft::cpu cpu;
   const auto s = weft::summarise(cpu, c.mixer, c.in, c.start);
   CHECK_THROWS_AS(weft::apply(s, c.mixer.state({.batch = 1, .heads = c.H, .key_dim = c.K, .value_dim = c.V})), weft::error);
+}
+
+TEST_CASE("a scan in segments that runs out of memory has written nothing") {
+  call<weft::gated_delta_rule<float>> c;
+  c.in = {.q = c.query, .k = c.key, .v = c.value, .g = c.g, .beta = c.beta};
+  weft::array<float, 4> o({2, c.T, c.H, c.V}), kept = o;
+  for (weft::index i = 0; i < o.size(); ++i) o.data()[i] = kept.data()[i] = 7;
+  const auto state = c.start;
+  bool done = false;
+  for (long n = 0; !done; ++n) {
+    REQUIRE(n < 1000);
+    {
+      weft::cpu cpu;
+      watch w(n);
+      try {
+        weft::scan_in_segments(cpu, c.mixer, c.in, c.start, {.o = o}, 3);
+        done = true;
+      } catch (const std::bad_alloc&) {
+      }
+    }
+    if (done) CHECK(n > 10);
+    else CHECK((std::memcmp(o.data(), kept.data(), o.bytes()) == 0 && difference(c.start, state) == 0));
+  }
+  CHECK(std::memcmp(o.data(), kept.data(), o.bytes()) != 0);
 }

@@ -112,25 +112,44 @@ recurrence_extents check_inputs(const M& mixer, std::span<const detail::input_op
   return x;
 }
 
+namespace detail {
+
+// The views of a call's state.
+struct state_operands {
+  check::operand matrix, normaliser;
+};
+template <class M, class State>
+state_operands operands_of_state(const State& state) {
+  require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
+  state_operands s{check::operand("state", state.matrix.view()), {}};
+  if (M::axes.normalised) s.normaliser = check::operand("state.normaliser", state.normaliser.view());
+  return s;
+}
+
+}  // namespace detail
+
+// A call for the state alone.
+template <class M, class State>
+recurrence_extents check_fold(const M& mixer, const typename M::inputs& in, const State& state, std::span<const index> cu) {
+  const auto [matrix, normaliser] = detail::operands_of_state<M>(state);
+  const auto& e = state.matrix.extent();
+  const auto inputs = detail::input_operands<M>(in);
+  const recurrence_extents x = check_inputs(mixer, inputs, e[0], {e[1], e[2], e[3]}, cu);
+  if (M::axes.normalised)
+    require(state.normaliser.extent() == std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}, errc::shape, "state.normaliser: expected ",
+            check::list(std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}), ", got ", check::list(state.normaliser.extent()));
+  detail::check_parts(inputs, matrix, normaliser);
+  return x;
+}
+
 template <class M, class State>
 recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const State& state,
                                     const typename M::outputs& out, std::span<const index> cu) {
-  require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
-  const auto& e = state.matrix.extent();
-  const auto inputs = detail::input_operands<M>(in);
-  recurrence_extents x = check_inputs(mixer, inputs, e[0], {e[1], e[2], e[3]}, cu);
-  const check::operand matrix("state", state.matrix.view());
-  check::operand normaliser;
-  if (M::axes.normalised) {
-    normaliser = check::operand("state.normaliser", state.normaliser.view());
-    require(state.normaliser.extent() == std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}, errc::shape,
-            "state.normaliser: expected ", check::list(std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}), ", got ",
-            check::list(state.normaliser.extent()));
-  }
-  detail::check_parts(inputs, matrix, normaliser);
+  recurrence_extents x = check_fold(mixer, in, state, cu);
+  const auto [matrix, normaliser] = detail::operands_of_state<M>(state);
   const check::operand o("o", out.o);
   check::tensor(o, std::array{x.batch, x.time, x.value_heads, x.value_dim}, false, true);
-  x.output_is_key = detail::check_output(inputs, o, matrix, normaliser);
+  x.output_is_key = detail::check_output(detail::input_operands<M>(in), o, matrix, normaliser);
   return x;
 }
 

@@ -62,11 +62,10 @@ void run_literal(const recurrence<P, T, S>& mixer, const typename recurrence<P, 
   // q, k, c, p, g, u of every channel, with q and k (and the policy's other unit keys) made unit length where asked for.
   const auto key_sides = [&](index b, index t, int micro, index h) {
     R inverse[input_count<P>];
-    for_each_member(in, [&](const auto& v, auto m) {
+    for_each_member(in, [&](const auto&, auto m) {
       inverse[m] = R(1);
-      constexpr role r = std::remove_cvref_t<decltype(v)>::role;
-      if constexpr (r.heads == per_head::key && r.width == width::key_dim && r.time)
-        if (static_cast<int>(m) < unit_keys<P>() && mixer.qk_l2norm) {
+      if constexpr (is_unit_key<P>(m))
+        if (mixer.qk_l2norm) {
           R sum = 0;
           for (index i = 0; i < x.key_dim; ++i) {
             auto lane = detail::scalar_lanes<P, R, T>(in, x, b, t, micro, h, i, 0);

@@ -8,7 +8,7 @@
 //            activate<R>(lanes&)                            raw gates -> gates, once a token; sees gates and head constants
 //            output<R>(lanes, R o) -> R                     skip and gate of one output channel
 //            bind(inputs<views<T>>)                         sees which optional inputs are there
-//            static constexpr int unit_keys                 so many first key inputs can be made unit length
+//            static constexpr int unit_keys                 so many first inputs of a key's role can be made unit length
 //            static constexpr double scale                  default scale of q; key_dim^-1/2 where absent
 //            static constexpr std::array limits             weft::limit{"beta", 0, 2}: what validate() admits; that decays
 //                                                           do not grow it sees from key_side
@@ -16,8 +16,10 @@
 #pragma once
 #include <array>
 #include <concepts>
+#include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "axes.hpp"
 #include "../core/roles.hpp"
@@ -80,6 +82,17 @@ constexpr input_name name_of(std::size_t i) {
 // The role of input i, by member.
 template <class P, std::size_t I, class T = float>
 inline constexpr role role_of = std::remove_cvref_t<std::tuple_element_t<I, decltype(tie_members(std::declval<inputs_of<P, T>&>()))>>::role;
+
+// Whether input i, by member, is one of the first unit_keys whose role is a key's (micro-steps' too). Of no input: false.
+template <class P>
+constexpr bool is_unit_key(std::ptrdiff_t i) {
+  int left = unit_keys<P>();
+  bool unit = false;
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    ((role_of<P, I>.heads == per_head::key && role_of<P, I>.width == width::key_dim && left-- > 0 && i == static_cast<std::ptrdiff_t>(I) ? unit = true : true), ...);
+  }(std::make_index_sequence<input_count<P>>{});
+  return unit;
+}
 
 }  // namespace v1
 }  // namespace weft

@@ -7,7 +7,7 @@
 // written. Without an erase M is diagonal, the span's decay, and one column of ones finds it.
 // For policies whose write() of zeros is zero, as every linear one's is.
 #pragma once
-#include <algorithm>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -49,38 +49,18 @@ typename M::inputs without_values(typename M::inputs in, const array<typename M:
   return in;
 }
 
-// A scan for the state alone: all tokens of a sequence and head write their output over the same row.
-template <class Executor, class M>
-void fold(Executor&& executor, const M& mixer, const typename M::inputs& in, typename M::state_type& state, index batch, index time,
-          std::span<const index> cu) {
-  const auto e = state.matrix.extent();
-  array<typename M::storage_type, 4> row({batch, 1, e[1], e[3]});
-  auto o = row.view();
-  o.extent[1] = time;
-  o.stride[1] = 0;
-  if (cu.empty()) return weft::scan(executor, mixer, in, state, {.o = o});
-  cpu alone;  // packed sequences share the row: on several workers they would write it at once
-  weft::scan(alone, mixer, in, state, {.o = o}, cu);
-}
-
 }  // namespace detail
 
 // The summary of a span: two scans, the one for M of width K (1 without an erase). `like` is any state of the mixer's shape.
 // Throws as scan does.
-template <class Executor, class P, class T>
-segment<recurrence<P, T>> summarise(Executor&& executor, const recurrence<P, T>& mixer, const typename recurrence<P, T>::inputs& in,
+template <class P, class T>
+segment<recurrence<P, T>> summarise(cpu& executor, const recurrence<P, T>& mixer, const typename recurrence<P, T>::inputs& in,
                                     const typename recurrence<P, T>::state_type& like, std::span<const index> cu = {}) {
   using M = recurrence<P, T>;
   using R = accumulate_t<T>;
-  index batch = 0, time = 0;
-  for_each_member(in, [&](const auto& v, auto) {
-    constexpr role r = std::remove_cvref_t<decltype(v)>::role;
-    if constexpr (r.time && !r.micro)
-      if (!v.null()) batch = v.extent[0], time = v.extent[1];
-  });
   const auto e = like.matrix.extent();
   segment<M> s{{}, mixer.state({.batch = e[0], .heads = e[1], .key_dim = e[2], .value_dim = e[3]})};
-  detail::fold(executor, mixer, in, s.increment, batch, time, cu);
+  run_fold(executor, mixer, in, s.increment, cu);
 
   const index width = segment<M>::diagonal ? 1 : e[2];
   auto moved = mixer.state({.batch = e[0], .heads = e[1], .key_dim = e[2], .value_dim = width});
@@ -89,7 +69,7 @@ segment<recurrence<P, T>> summarise(Executor&& executor, const recurrence<P, T>&
       for (index i = 0; i < e[2]; ++i) moved.matrix(n, h, i, segment<M>::diagonal ? 0 : i) = R(1);
   const array<T, 1> zeros({width});
   const array<R, 1> wide_zeros({width});
-  detail::fold(executor, mixer, detail::without_values<M>(in, zeros, wide_zeros), moved, batch, time, cu);
+  run_fold(executor, mixer, detail::without_values<M>(in, zeros, wide_zeros), moved, cu);
   s.transition = std::move(moved.matrix);
   return s;
 }
@@ -161,19 +141,31 @@ void scan_in_segments(cpu& executor, const recurrence<P, T>& mixer, const typena
   const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
   const auto begin = [&](index i) { return x.time * i / pieces; };
   const auto piece = [&](index i) { return slice_tokens(in, begin(i), begin(i + 1) - begin(i), x.micro); };
-  std::vector<segment<M>> summary(static_cast<std::size_t>(pieces - 1));
+  const auto pieces_of = static_cast<std::size_t>(pieces);
+  std::vector<cpu> alone(pieces_of);  // a piece's memory, whichever worker runs it
+  std::vector<segment<M>> summary(pieces_of - 1);
+  std::vector<std::exception_ptr> failed(pieces_of - 1);  // a pool's threads need not survive an exception
   executor.parallel_for(pieces - 1, [&](index i, int) {
-    cpu alone;
-    summary[static_cast<std::size_t>(i)] = summarise(alone, mixer, piece(i), state);
+    const auto at = static_cast<std::size_t>(i);
+    try {
+      summary[at] = summarise(alone[at], mixer, piece(i), state);
+    } catch (...) {
+      failed[at] = std::current_exception();
+    }
   });
+  for (const auto& f : failed)
+    if (f) std::rethrow_exception(f);
   std::vector<typename M::state_type> end{state};  // the start of every span, its end when it is folded
   for (const auto& s : summary) end.push_back(apply(s, end.back()));
-  executor.parallel_for(pieces, [&](index i, int) {
-    cpu alone;
-    out.o.visit([&](const auto& o) {
-      weft::scan(alone, mixer, piece(i), end[static_cast<std::size_t>(i)], {.o = o.slice(1, begin(i), begin(i + 1) - begin(i))});
-    });
-  });
+  const auto run = [&](index i) {
+    const auto at = static_cast<std::size_t>(i);
+    out.o.visit([&](const auto& o) { weft::scan(alone[at], mixer, piece(i), end[at], {.o = o.slice(1, begin(i), begin(i + 1) - begin(i))}); });
+  };
+  for (index i = 0; i < pieces; ++i) {  // nothing fails once outputs are written
+    const rehearsal before(alone[static_cast<std::size_t>(i)]);
+    run(i);
+  }
+  executor.parallel_for(pieces, [&](index i, int) { run(i); });
   state = std::move(end.back());
 }
 

@@ -68,7 +68,7 @@ class policy_source {
   }
 
   template <std::size_t I>
-  static constexpr bool is_unit = static_cast<int>(I) < unit_keys<P>() && role_at<I>.width == width::key_dim;
+  static constexpr bool is_unit = is_unit_key<P>(I);
   static constexpr bool is_gate(const role& r) { return r.width == width::one; }
 
   // Gates of up to a chunk's rows as vectors over tokens: activated once, then read as numbers by the maps.

@@ -202,5 +202,15 @@ void run_scan(cpu& executor, const recurrence<P, T, S>& mixer, const typename re
   scan_chunks<P::axes>(executor, job_of(policy, mixer, x, state, cu));
 }
 
+// A scan whose outputs nobody wants.
+template <class P, class T, class S>
+void run_fold(cpu& executor, const recurrence<P, T, S>& mixer, const typename recurrence<P, T, S>::inputs& in, recurrent_state<S>& state, std::span<const index> cu) {
+  const recurrence_extents x = check_fold(mixer, in, state, cu);
+  const policy_source<P, T, S> policy(mixer, in, {}, x);
+  scan_job<accumulate_t<T>> job = job_of(policy, mixer, x, state, cu);
+  job.source.store = nullptr;
+  scan_chunks<P::axes>(executor, job);
+}
+
 }  // namespace WEFT_ISA
 }  // namespace weft

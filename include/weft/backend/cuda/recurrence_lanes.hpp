@@ -36,7 +36,7 @@ struct row {
   template <std::size_t I>
   static constexpr role role_at = role_of<P, I, T>;
   template <std::size_t I>
-  static constexpr bool is_unit = static_cast<int>(I) < unit_keys<P>() && role_at<I>.width == width::key_dim;
+  static constexpr bool is_unit = is_unit_key<P>(I);
 
   lanes_of<P, const void*> begin;
 

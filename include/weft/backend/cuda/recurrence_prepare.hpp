@@ -132,17 +132,17 @@ class prepare_base {
     };
     float* const of_k = reinterpret_cast<float*>(mine_);  // G and the factors come here next
     float *const of_q = of_k + C, *const of_c = diagonal();
-    if constexpr (form.q < unit_keys<P>()) lengths([&](int i) { return left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i); }, 16 * half_, of_q);
-    if constexpr (form.k < unit_keys<P>()) {
+    if constexpr (is_unit_key<P>(form.q)) lengths([&](int i) { return left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i); }, 16 * half_, of_q);
+    if constexpr (is_unit_key<P>(form.k)) {
       lengths([&](int i) { return left(b_.k(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_k);
       if (half_ == 1) lengths([&](int i) { return left(b_.k(place_.stage), 0, 16 * i); }, 0, of_k);
     }
-    constexpr bool unit_c = L::loads_c && form.c < unit_keys<P>();
+    constexpr bool unit_c = L::loads_c && is_unit_key<P>(form.c);
     if constexpr (unit_c) lengths([&](int i) { return left(b_.c(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_c);
     __syncwarp();
-    if constexpr (form.q < unit_keys<P>()) f.q *= of_q[lane_];
-    if constexpr (form.k < unit_keys<P>()) f.k *= of_k[lane_];
-    if constexpr (L::loads_c ? unit_c : form.k < unit_keys<P>()) f.c *= (L::loads_c ? of_c : of_k)[lane_];
+    if constexpr (is_unit_key<P>(form.q)) f.q *= of_q[lane_];
+    if constexpr (is_unit_key<P>(form.k)) f.k *= of_k[lane_];
+    if constexpr (L::loads_c ? unit_c : is_unit_key<P>(form.k)) f.c *= (L::loads_c ? of_c : of_k)[lane_];
     __syncwarp();
   }
 

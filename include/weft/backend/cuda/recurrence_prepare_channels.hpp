@@ -120,8 +120,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         decays()[C + 16 * half_ + 8 * x + g] = rsqrtf((g % 2 ? sums.same[x][1] : sums.same[x][0]) + this->job_.x.l2norm_eps);
       }
     __syncwarp();
-    if constexpr (base::form.q < unit_keys<P>()) f.q *= decays()[lane_];
-    if constexpr (base::form.k < unit_keys<P>()) f.k *= decays()[C + lane_], f.c *= decays()[C + lane_];
+    if constexpr (is_unit_key<P>(base::form.q)) f.q *= decays()[lane_];
+    if constexpr (is_unit_key<P>(base::form.k)) f.k *= decays()[C + lane_], f.c *= decays()[C + lane_];
     __syncwarp();
   }
 
