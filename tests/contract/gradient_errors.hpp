@@ -58,9 +58,9 @@ inline void refuses_wrong_ways_back(const subject& m, dice& d) {
     for (std::size_t dim = 0; dim < info.axes.size(); ++dim)
       for (const index change : {-1, 1}) refused_gradient(name, [&](tensor& t) { t.extent[dim] += change; });
     if (info.has(axis::time) && (info.axes.back() == axis::key_dim || info.axes.back() == axis::value_dim)) refused_gradient(name, [](tensor& t) { t.stride.back() = 2; });
-    // Over what is read, or written.
-    for (const tensor& in : c.a.in) refused_gradient(name, [&](tensor& t) { t.data = in.data; });
-    refused_gradient(name, [&](tensor& t) { t.data = c.d_o.data; });
+    // Over what is read, or written. Laid over a smaller tensor it may reach another gradient behind it, which is then named.
+    for (const tensor& in : c.a.in) refused_gradient("d_", [&](tensor& t) { t.data = in.data; });
+    refused_gradient("d_", [&](tensor& t) { t.data = c.d_o.data; });
     for (std::size_t j = 0; j < i; ++j) refused_gradient("d_", [&](tensor& t) { t.data = c.d_in[j].data; });
     if (const tensor part = c.d_state->parts().front(); part.size() > 0) refused_gradient("d_", [&](tensor& t) { t.data = part.data; });
     if (!info.optional) continue;
