@@ -1,6 +1,6 @@
 #!/bin/sh
-# check.sh COMPILER "FLAGS" [--together] HEADER...: each header compiles by itself, without a warning and without an
-# earlier include; or all of them in one file.
+# check.sh COMPILER "FLAGS" [--together | --after PACKAGE] HEADER...: each header compiles by itself, without a warning and
+# without an earlier include; or all of them in one file; or each after a package's header, which is read once for all.
 compiler=$1 flags=$2
 shift 2
 
@@ -18,6 +18,15 @@ if [ "$1" = --together ]; then
   exit
 fi
 
+first=
+if [ "$1" = --after ]; then
+  folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
+  printf '#include <%s>\n' "$2" > "$folder/first.hpp"
+  $compiler $flags $warnings -x c++-header "$folder/first.hpp" -o "$folder/first.hpp.gch" || exit 1
+  first="-include $folder/first.hpp"
+  shift 2
+fi
+
 failed=0
 for header; do
   extra=
@@ -27,7 +36,7 @@ for header; do
       extra=$openmp ;;
   esac
   printf '#include <%s>\n#include <%s>\n' "$header" "$header" |
-    $compiler $flags $extra $warnings -fsyntax-only -x c++ - ||
+    $compiler $first $flags $extra $warnings -fsyntax-only -x c++ - ||
     { echo "does not compile alone: $header"; failed=1; }
 done
 exit $failed
