@@ -170,7 +170,7 @@ TEST_CASE("a parameter that is missing or of a wrong shape is named") {
     const auto file = tensor_file::read(path);
     const auto config = configuration::settings_of(configuration::parse(layer_file::metadata(file, "config"), "config"), "config");
     for (const tensor& t : file.tensors()) {
-      const bool parameter = t.name.ends_with(".weight") || t.name.ends_with("A_log") || t.name.ends_with("dt_bias") || t.name == "D" || t.name == "sinks";
+      const bool parameter = t.name.ends_with(".weight") || t.name.ends_with(".bias") || t.name.ends_with("A_log") || t.name.ends_with("dt_bias") || t.name == "D" || t.name == "sinks";
       if (!parameter) continue;
       CAPTURE(path, t.name);
       const auto make = [&](const tensor_file& f) { return layers::known<float>().make(layer_file::metadata(file, "class"), parameters<float>(f), config, 0); };

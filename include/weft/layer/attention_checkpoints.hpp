@@ -13,7 +13,9 @@ inline namespace WEFT_ISA {
 
 namespace detail {
 
-inline attention_options head_options(const settings& c) {
+template <storage T>
+attention_options head_options(const parameters<T>& p, const settings& c) {
+  expect_tensors(p, c.flag_or("attention_bias", false), {"q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias"});
   attention_options o{.heads = c.count("num_attention_heads"), .key_heads = c.count("num_key_value_heads"), .head_dim = c.count("head_dim")};
   o.scale = 1.0 / std::sqrt(static_cast<double>(o.head_dim));
   if (c.has("rms_norm_eps")) o.norm_eps = c.not_negative("rms_norm_eps");
@@ -67,7 +69,7 @@ attention_layer<T> load_attention(const parameters<T>& p, attention_options opti
 
 template <storage T>
 attention_layer<T> load_llama_attention(const parameters<T>& p, const settings& c) {
-  attention_options o = detail::head_options(c);
+  attention_options o = detail::head_options(p, c);
   detail::plain_rotary(c, "rope_parameters", o);
   return detail::load_attention(p, std::move(o));
 }
@@ -75,14 +77,14 @@ attention_layer<T> load_llama_attention(const parameters<T>& p, const settings& 
 // A gate beside every query head, norms, and rotary on a part of the channels.
 template <storage T>
 attention_layer<T> load_qwen3_next_attention(const parameters<T>& p, const settings& c) {
-  attention_options o = detail::head_options(c);
+  attention_options o = detail::head_options(p, c);
   detail::plain_rotary(c, "rope_parameters", o);
   return detail::load_attention(p, std::move(o), {.gated = true, .normed = true});
 }
 
 template <storage T>
 attention_layer<T> load_gemma2_attention(const parameters<T>& p, const settings& c, index layer) {
-  attention_options o = detail::head_options(c);
+  attention_options o = detail::head_options(p, c);
   o.scale = 1.0 / std::sqrt(c.positive("query_pre_attn_scalar"));
   if (c.has("attn_logit_softcapping")) o.softcap = c.positive("attn_logit_softcapping");
   o.window = detail::window_of(c, layer);
@@ -93,7 +95,7 @@ attention_layer<T> load_gemma2_attention(const parameters<T>& p, const settings&
 // Sliding and full layers have rotary parameters of their own.
 template <storage T>
 attention_layer<T> load_gemma3_attention(const parameters<T>& p, const settings& c, index layer) {
-  attention_options o = detail::head_options(c);
+  attention_options o = detail::head_options(p, c);
   o.scale = 1.0 / std::sqrt(c.positive("query_pre_attn_scalar"));
   o.window = detail::window_of(c, layer);
   detail::plain_rotary(c, o.window > 0 ? "rope_parameters.sliding_attention" : "rope_parameters.full_attention", o);
@@ -102,7 +104,7 @@ attention_layer<T> load_gemma3_attention(const parameters<T>& p, const settings&
 
 template <storage T>
 attention_layer<T> load_gpt_oss_attention(const parameters<T>& p, const settings& c, index layer) {
-  attention_options o = detail::head_options(c);
+  attention_options o = detail::head_options(p, c);
   o.window = detail::window_of(c, layer);
   const auto rope = [&](const char* name) { return "rope_parameters." + std::string(name); };
   c.expect(rope("rope_type"), {"yarn"});

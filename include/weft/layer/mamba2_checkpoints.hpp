@@ -58,7 +58,10 @@ inline void read_step_limits(const settings& c, mamba2_options& o) {
   o.dt_max = c.at_least("time_step_limit.1", o.dt_min);
 }
 
-inline mamba2_options mamba_prefixed_options(const settings& c) {
+template <storage T>
+mamba2_options mamba_prefixed_options(const parameters<T>& p, const settings& c) {
+  expect_tensors(p, c.flag_or("mamba_conv_bias", false), {"conv1d.bias"});
+  expect_tensors(p, c.flag_or("mamba_proj_bias", false), {"in_proj.bias"});
   c.expect("hidden_act", {"silu", "swish"});
   mamba2_options o{.heads = c.count("mamba_n_heads"), .head_dim = c.count("mamba_d_head"), .groups = c.count("mamba_n_groups"),
                    .state_dim = c.count("mamba_d_state"), .norm_eps = c.not_negative("rms_norm_eps")};
@@ -70,6 +73,8 @@ inline mamba2_options mamba_prefixed_options(const settings& c) {
 
 template <storage T>
 mamba2_layer<T> load_mamba2(const parameters<T>& p, const settings& c) {
+  expect_tensors(p, c.flag_or("use_conv_bias", false), {"conv1d.bias"});
+  expect_tensors(p, c.flag_or("use_bias", false), {"in_proj.bias", "out_proj.bias"});
   c.expect("hidden_act", {"silu", "swish"});
   mamba2_options o{.heads = c.count("num_heads"), .head_dim = c.count("head_dim"), .groups = c.count("n_groups"), .state_dim = c.count("state_size"),
                    .norm_eps = c.not_negative("layer_norm_epsilon")};
@@ -79,13 +84,15 @@ mamba2_layer<T> load_mamba2(const parameters<T>& p, const settings& c) {
 
 template <storage T>
 mamba2_layer<T> load_bamba(const parameters<T>& p, const settings& c) {
-  return detail::load_mamba2_layer(p, detail::mamba_prefixed_options(c), true);
+  expect_tensors(p, c.flag_or("mamba_proj_bias", false), {"out_proj.bias"});
+  return detail::load_mamba2_layer(p, detail::mamba_prefixed_options(p, c), true);
 }
 
 // The input's and the sections' multipliers are folded into in_proj.
 template <storage T>
 mamba2_layer<T> load_falcon_h1(const parameters<T>& p, const settings& c) {
-  mamba2_options o = detail::mamba_prefixed_options(c);
+  mamba2_options o = detail::mamba_prefixed_options(p, c);
+  expect_tensors(p, c.flag_or("projectors_bias", false), {"out_proj.bias"});
   o.norm_before_gate = c.flag_or("mamba_norm_before_gate", false);
   std::array<double, 5> factors{};
   for (std::size_t i = 0; i < factors.size(); ++i) factors[i] = c.number("ssm_multipliers." + std::to_string(i));
@@ -95,6 +102,8 @@ mamba2_layer<T> load_falcon_h1(const parameters<T>& p, const settings& c) {
 // The step is at least time_step_min, in a scan and in a step alike.
 template <storage T>
 mamba2_layer<T> load_nemotron_h(const parameters<T>& p, const settings& c) {
+  expect_tensors(p, c.flag_or("use_conv_bias", false), {"conv1d.bias"});
+  expect_tensors(p, c.flag_or("use_bias", false), {"in_proj.bias", "out_proj.bias"});
   c.expect("mamba_hidden_act", {"silu", "swish"});
   return detail::load_mamba2_layer(p,
                                    {.heads = c.count("mamba_num_heads"), .head_dim = c.count("mamba_head_dim"), .groups = c.count("n_groups"),

@@ -1,6 +1,7 @@
 // A layer's parameters, read from a tensor file by their own names below a prefix, in the layer's storage type.
 #pragma once
 #include <array>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -46,6 +47,13 @@ const tensor& expect_tensor(const parameters<T>& p, std::string_view name, std::
 }
 
 }  // namespace detail
+
+// Tensors that are optional, but that a configuration says are there. Throws errc::missing, naming the first that is not.
+template <storage T>
+void expect_tensors(const parameters<T>& p, bool expected, std::initializer_list<std::string_view> names) {
+  if (expected)
+    for (const std::string_view name : names) static_cast<void>(p.file().at(p.full_name(name)));
+}
 
 template <int R, storage T>
 array<T, R> load(const parameters<T>& p, std::string_view name, std::array<index, static_cast<std::size_t>(R)> shape) {

@@ -78,7 +78,10 @@ layer_registry<T> registry_by(Erase erase) {
   add("BambaMixer", load_bamba<T>);
   add("NemotronHMamba2Mixer", load_nemotron_h<T>);
   add("MiniMaxLightningAttention", load_minimax_lightning<T>);
-  add("Lfm2ShortConv", [](const parameters<T>& p, const settings&) { return load_lfm2_conv(p); });
+  add("Lfm2ShortConv", [](const parameters<T>& p, const settings& c) {
+    expect_tensors(p, c.flag_or("conv_bias", false), {"in_proj.bias", "conv.bias", "out_proj.bias"});
+    return load_lfm2_conv(p);
+  });
   add("LlamaAttention", load_llama_attention<T>);
   add("Qwen3NextAttention", load_qwen3_next_attention<T>);
   add("Gemma2Attention", load_gemma2_attention<T>);
