@@ -86,11 +86,14 @@ inline constexpr role role_of = std::remove_cvref_t<std::tuple_element_t<I, decl
 // Whether input i, by member, is one of the first unit_keys whose role is a key's (micro-steps' too). Of no input: false.
 template <class P>
 constexpr bool is_unit_key(std::ptrdiff_t i) {
+  std::ptrdiff_t at = 0;
   int left = unit_keys<P>();
   bool unit = false;
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
-    ((role_of<P, I>.heads == per_head::key && role_of<P, I>.width == width::key_dim && left-- > 0 && i == static_cast<std::ptrdiff_t>(I) ? unit = true : true), ...);
-  }(std::make_index_sequence<input_count<P>>{});
+  const auto look = [&](const role& r) {
+    if (r.heads == per_head::key && r.width == width::key_dim && left-- > 0) unit |= at == i;
+    ++at;
+  };
+  [&]<std::size_t... I>(std::index_sequence<I...>) { (look(role_of<P, I>), ...); }(std::make_index_sequence<input_count<P>>{});
   return unit;
 }
 
