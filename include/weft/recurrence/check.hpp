@@ -114,16 +114,31 @@ recurrence_extents check_inputs(const M& mixer, std::span<const detail::input_op
 
 namespace detail {
 
-// The views of a call's state.
-struct state_operands {
+// What a call reads and its state, without their types.
+template <class M>
+struct call_operands {
+  std::array<input_operand, input_count<typename M::policy_type>> inputs;
   check::operand matrix, normaliser;
+
+  template <class State>
+  call_operands(const typename M::inputs& in, const State& state) {
+    require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
+    inputs = input_operands<M>(in);
+    matrix = check::operand("state", state.matrix.view());
+    if (M::axes.normalised) normaliser = check::operand("state.normaliser", state.normaliser.view());
+  }
 };
+
 template <class M, class State>
-state_operands operands_of_state(const State& state) {
-  require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
-  state_operands s{check::operand("state", state.matrix.view()), {}};
-  if (M::axes.normalised) s.normaliser = check::operand("state.normaliser", state.normaliser.view());
-  return s;
+recurrence_extents check_call(const M& mixer, const call_operands<M>& v, const State& state, std::span<const index> cu) {
+  const auto& e = state.matrix.extent();
+  const recurrence_extents x = check_inputs(mixer, v.inputs, e[0], {e[1], e[2], e[3]}, cu);
+  if (M::axes.normalised) {
+    const std::array<index, 3> expected{x.sequences, x.value_heads, x.key_dim};
+    require(state.normaliser.extent() == expected, errc::shape, "state.normaliser: expected ", check::list(expected), ", got ", check::list(state.normaliser.extent()));
+  }
+  check_parts(v.inputs, v.matrix, v.normaliser);
+  return x;
 }
 
 }  // namespace detail
@@ -131,25 +146,17 @@ state_operands operands_of_state(const State& state) {
 // A call for the state alone.
 template <class M, class State>
 recurrence_extents check_fold(const M& mixer, const typename M::inputs& in, const State& state, std::span<const index> cu) {
-  const auto [matrix, normaliser] = detail::operands_of_state<M>(state);
-  const auto& e = state.matrix.extent();
-  const auto inputs = detail::input_operands<M>(in);
-  const recurrence_extents x = check_inputs(mixer, inputs, e[0], {e[1], e[2], e[3]}, cu);
-  if (M::axes.normalised)
-    require(state.normaliser.extent() == std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}, errc::shape, "state.normaliser: expected ",
-            check::list(std::array<index, 3>{x.sequences, x.value_heads, x.key_dim}), ", got ", check::list(state.normaliser.extent()));
-  detail::check_parts(inputs, matrix, normaliser);
-  return x;
+  return detail::check_call(mixer, detail::call_operands<M>(in, state), state, cu);
 }
 
 template <class M, class State>
 recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in, const State& state,
                                     const typename M::outputs& out, std::span<const index> cu) {
-  recurrence_extents x = check_fold(mixer, in, state, cu);
-  const auto [matrix, normaliser] = detail::operands_of_state<M>(state);
+  const detail::call_operands<M> v(in, state);
+  recurrence_extents x = detail::check_call(mixer, v, state, cu);
   const check::operand o("o", out.o);
   check::tensor(o, std::array{x.batch, x.time, x.value_heads, x.value_dim}, false, true);
-  x.output_is_key = detail::check_output(detail::input_operands<M>(in), o, matrix, normaliser);
+  x.output_is_key = detail::check_output(v.inputs, o, v.matrix, v.normaliser);
   return x;
 }
 
