@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "../core/check.hpp"
+#include "../core/values.hpp"
 #include "attention.hpp"
 #include "list_check.hpp"
 
@@ -125,10 +125,7 @@ void run_validate(const attention<T, Selector>& mixer, const typename attention<
       using element = typename std::remove_cvref_t<decltype(v)>::element;
       const auto* const p = reinterpret_cast<const element*>(row);
       const index n = rows.row / static_cast<index>(sizeof(element));
-      for (index i = 0; i < n; ++i) {
-        const auto e = static_cast<accumulate_t<std::remove_const_t<element>>>(p[i]);
-        require(std::isfinite(e) || (none_too && std::isinf(e) && e < 0), errc::value, name, ": expected ", none_too ? "numbers or -inf" : "finite numbers", ", got ", e);
-      }
+      for (index i = 0; i < n; ++i) detail::require_number(name, static_cast<accumulate_t<std::remove_const_t<element>>>(p[i]), none_too);
     }
   };
   whole("q", in.q);

@@ -35,14 +35,20 @@ void each_named_input(const typename M::inputs& in, F&& f) {
   for_each_member(in, [&](const auto& v, auto i) { f(M::names[i], static_cast<const typename std::remove_cvref_t<decltype(v)>::base&>(v)); });
 }
 
+// Refuses a NaN or an infinity, but -inf where that means something; `where` ends the sentence.
+template <class R, class... Where>
+WEFT_INLINE void require_number(std::string_view name, R e, bool or_minus_infinity, const Where&... where) {
+  require(std::isfinite(e) || (or_minus_infinity && std::isinf(e) && e < 0), errc::value, name, ": expected ", or_minus_infinity ? "numbers or -inf" : "finite numbers",
+          ", got ", e, where...);
+}
+
 // Throws errc::value naming the tensor where it has a NaN or an infinity, or as a log-decay grows; such may be -inf.
 template <class View>
 void require_finite(std::string_view name, const View& v, bool log_decay = false) {
   using R = accumulate_t<std::remove_const_t<typename View::element>>;
   each_element(v, [&](const auto& element, const auto& at) {
     const R e = static_cast<R>(element);
-    require(std::isfinite(e) || (log_decay && std::isinf(e) && e < 0), errc::value, name, ": expected ", log_decay ? "numbers or -inf" : "finite numbers",
-            ", got ", e, " at ", check::list(at));
+    require_number(name, e, log_decay, " at ", check::list(at));
     require(!log_decay || e <= 0, errc::value, name, ": expected a log-decay of at most 0, got ", e, " at ", check::list(at));
   });
 }

@@ -61,8 +61,7 @@ void run_validate(const recurrence<P, T, S>& mixer, const typename recurrence<P,
     const bool decays = view_type::role.wide && detail::may_forget_all<P>(i);
     detail::each_element(static_cast<const typename view_type::base&>(v), [&](const auto& element, const auto& at) {
       const R e = static_cast<R>(element);
-      const bool finite = std::isfinite(e) || (decays && e < 0 && std::isinf(e));
-      require(finite, errc::value, name, ": expected ", decays ? "numbers or -inf" : "finite numbers", ", got ", e, " at ", check::list(at));
+      detail::require_number(name, e, decays, " at ", check::list(at));
       if (l) require(e >= l->low && e <= l->high, errc::value, name, ": expected ", l->low, " to ", l->high, ", got ", e, " at ", check::list(at));
     });
   });
