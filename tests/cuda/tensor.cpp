@@ -95,6 +95,18 @@ const change gates_of_one = [](problem& p, dice& d) {
 };
 const change rates = [](problem& p, dice& d) { negative_rates(p, d, false); };
 
+// Of o and of the state, against the definition in the wider type: RMS ratios.
+struct errors {
+  double o = 0, state = 0;
+};
+template <class M>
+errors errors_of(const tensor_subject<M>& m, const problem& p, any_state& start) {
+  const auto reference = m.wide();
+  const outcome exact = run(*reference, retyped(p, *reference), *converted(start, reference->state(p.s)), {.verb = verb::literal});
+  const outcome got = run(m, p, start);
+  return {ratio(got.o, exact.o), ratio(got.state->values(), exact.state->values())};
+}
+
 template <class M>
 void holds(const std::string& name, const M& mixer, bool erases, double like_keys = 0.005, const change& adapt = [](problem&, dice&) {}, index widest = 128, double like_o = 0.005) {
   unsigned seed = 1;
@@ -106,11 +118,7 @@ void holds(const std::string& name, const M& mixer, bool erases, double like_key
       m.adapt = adapt;
       dice d(seed++);
       const problem p = problem_of(m, e, d);
-      const auto start = random_state(m, p, start::random, d);
-      const auto reference = m.wide();
-      const outcome exact = run(*reference, retyped(p, *reference), *converted(*start, reference->state(p.s)), {.verb = verb::literal});
-      const outcome got = run(m, p, *start);
-      const double o = ratio(got.o, exact.o), s = ratio(got.state->values(), exact.state->values());
+      const auto [o, s] = errors_of(m, p, *random_state(m, p, start::random, d));
       CAPTURE(name, e.name, slice, o, s);
       if (std::getenv("WEFT_SHOW")) std::printf("%-16s %-26s %3d  o %.2e  state %.2e\n", name.c_str(), e.name.c_str(), slice, o, s);
       CHECK(o <= (e.key == keys::repeated ? like_o : 0.005));
@@ -149,11 +157,7 @@ void joins(const std::string& name, const M& mixer) {
     example e{"", {}};
     e.s.time = 333, e.s.heads = 2, e.s.key_dim = e.s.value_dim = 128, e.low = -0.02;  // what a segment begins with still counts at its end
     const problem p = problem_of(m, e, d);
-    const auto start = random_state(m, p, start::random, d);
-    const auto reference = m.wide();
-    const outcome exact = run(*reference, retyped(p, *reference), *converted(*start, reference->state(p.s)), {.verb = verb::literal});
-    const outcome got = run(m, p, *start);
-    const double o = ratio(got.o, exact.o), s = ratio(got.state->values(), exact.state->values());
+    const auto [o, s] = errors_of(m, p, *random_state(m, p, start::random, d));
     CAPTURE(name, segments, o, s);
     if (std::getenv("WEFT_SHOW")) std::printf("%-16s %lld segments  o %.2e  state %.2e\n", name.c_str(), static_cast<long long>(segments), o, s);
     CHECK(o <= 0.005);
