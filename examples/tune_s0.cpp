@@ -1,8 +1,8 @@
 // tune_s0: what tuning the initial states of a frozen recurrent model does and does not do, measured against its rivals.
 #include <weft/core/error.hpp>
+#include <weft/io/atomic_file.hpp>
 
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -48,7 +48,7 @@ void print(const s0::language& l) {
               l.decode_with, l.decode_ratio);
 }
 
-void draw(const std::string& path, std::span<const s0::tier> tiers) {
+std::string drawn(std::span<const s0::tier> tiers) {
   std::vector<heat_map::panel> panels;
   for (const char* name : {"recall", "retain", "override", "mean"}) panels.push_back({name, "", {""}});
   std::vector<heat_map::row> rows;
@@ -58,13 +58,11 @@ void draw(const std::string& path, std::span<const s0::tier> tiers) {
         rows.push_back({t.name.substr(0, 3) + label(r),
                         std::to_string(r.parameters),
                         {{r.scores.recall}, {r.scores.retain}, {r.scores.overridden}, {r.scores.mean()}}});
-  std::ofstream out(path);
-  out << heat_map::draw(
+  return heat_map::draw(
       "Adapting a frozen recurrent model to a table, in percent of right answers",
       {tiers[0].name, tiers[1].name,
        "recall: the table; retain: pairs of the context, as before; override: the context says otherwise. Grey: trained parameters."},
       panels, rows);
-  weft::require(static_cast<bool>(out.flush()), weft::errc::file, "--svg: ", path, ": cannot be written");
 }
 
 nlohmann::ordered_json json_of(std::span<const s0::tier> tiers, const std::optional<s0::language>& language) {
@@ -98,10 +96,16 @@ nlohmann::ordered_json json_of(std::span<const s0::tier> tiers, const std::optio
 
 int run(const command& c) {
   weft::require(c.model.empty() == c.text.empty(), weft::errc::missing, "--model, --text: expected both or none");
-  const std::vector<s0::tier> tiers{s0::hand_built(c.effort), s0::trained_here(c.effort)};
-  std::optional<s0::language> language;
+  std::optional<weft::io::atomic_file> svg;  // a path that cannot be written to is refused now
+  if (!c.svg.empty()) svg.emplace(c.svg);
+  std::optional<s0::language> language;  // first: a model or a text that cannot be read is refused now
   if (!c.model.empty()) language = s0::unseen_text(c.effort, c.model, c.text);
-  if (!c.svg.empty()) draw(c.svg, tiers);
+  const std::vector<s0::tier> tiers{s0::hand_built(c.effort), s0::trained_here(c.effort)};
+  if (svg) {
+    const std::string picture = drawn(tiers);
+    svg->write(picture.data(), picture.size());
+    svg->commit();
+  }
   bool holds = true;
   for (const s0::tier& t : tiers)
     for (const s0::threshold& x : t.thresholds) holds &= x.holds();

@@ -2,6 +2,9 @@
 #pragma once
 #include <weft/layer/settings.hpp>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -57,5 +60,14 @@ inline weft::settings settings_of(const nlohmann::json& j, const std::string& so
   detail::flatten(j, "", s);
   return s;
 }
+
+// All of a file. Throws errc::file.
+inline std::string read_text(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  weft::require(in.is_open() && std::filesystem::is_regular_file(path), weft::errc::file, path.string(), ": expected a file that can be read");
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+inline weft::settings read_settings(const std::filesystem::path& path) { return settings_of(parse(read_text(path), path.string()), path.string()); }
 
 }  // namespace configuration

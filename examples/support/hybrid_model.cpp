@@ -5,8 +5,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
 
 #include "configuration.hpp"
 #include "layers.hpp"
@@ -17,12 +15,6 @@ namespace {
 using weft::errc;
 using weft::require;
 using weft::view;
-
-std::string read_text(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  require(in.is_open() && std::filesystem::is_regular_file(path), errc::file, path.string(), ": expected a file that can be read");
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 // A NaN would turn every later byte into the same one, silently.
 void check_numbers(const weft::tensor_file& file) {
@@ -140,7 +132,7 @@ double bits_per_byte(weft::cpu& cpu, const language_model& m, std::span<const un
 
 model::model(const std::filesystem::path& directory) {
   const std::string config_name = (directory / "config.json").string();
-  const weft::settings config = configuration::settings_of(configuration::parse(read_text(config_name), config_name), config_name);
+  const weft::settings config = configuration::read_settings(config_name);
   const std::string& type = config.text("model_type");
   require(type == "qwen3_next" || type == model_type, errc::unsupported, config_name, ": model_type: expected qwen3_next or ", model_type, ", got ", type);
   const auto file = weft::tensor_file::read(directory / "model.safetensors");

@@ -1,5 +1,7 @@
 #include "experiment.hpp"
 
+#include <weft/layer/cross_entropy.hpp>
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,35 +13,53 @@
 
 namespace s0 {
 
-struct progress::inner {
-  std::string label;
-  index total = 0, count = 0;
-  bool shown = ::isatty(STDERR_FILENO) == 1;
-  std::mutex mutex;
-
-  void show() const {
-    constexpr index width = 40;
-    const index full = total > 0 ? count * width / total : width;
-    std::fprintf(stderr, "\r%-28s [%s%s] %3lld %%", label.c_str(), std::string(static_cast<std::size_t>(full), '#').c_str(),
-                 std::string(static_cast<std::size_t>(width - full), ' ').c_str(),
-                 static_cast<long long>(total > 0 ? count * 100 / total : 100));
-    std::fflush(stderr);
-  }
-};
-
-progress::progress(const char* label, index total) : inner_(new inner) {
-  inner_->label = label;
-  inner_->total = total;
-  if (inner_->shown) inner_->show();
+progress::progress(std::string label, index total) : label_(std::move(label)), total_(total), shown_(::isatty(STDERR_FILENO) == 1) {
+  show();
 }
 progress::~progress() {
-  if (inner_->shown) std::fputs("\r\033[K", stderr);
-  delete inner_;
+  if (shown_) std::fputs("\r\033[K", stderr);
 }
 void progress::done(index more) {
-  const std::lock_guard lock(inner_->mutex);
-  inner_->count += more;
-  if (inner_->shown) inner_->show();
+  const std::lock_guard lock(mutex_);
+  count_ += more;
+  show();
+}
+void progress::show() const {
+  if (!shown_) return;
+  constexpr index width = 40;
+  const index full = total_ > 0 ? count_ * width / total_ : width;
+  std::fprintf(stderr, "\r%-28s [%s%s] %3lld %%", label_.c_str(), std::string(static_cast<std::size_t>(full), '#').c_str(),
+               std::string(static_cast<std::size_t>(width - full), ' ').c_str(),
+               static_cast<long long>(total_ > 0 ? count_ * 100 / total_ : 100));
+  std::fflush(stderr);
+}
+
+double share_right(const weft::array<float, 3>& logits, const weft::array<std::int64_t, 2>& targets) {
+  index hits = 0, all = 0;
+  for (index s = 0; s < targets.extent(0); ++s)
+    for (index t = 0; t < targets.extent(1); ++t) {
+      if (targets(s, t) == weft::no_target) continue;
+      const float* const row = &logits(s, t, 0);
+      hits += std::max_element(row, row + logits.extent(2)) - row == targets(s, t);
+      ++all;
+    }
+  return static_cast<double>(hits) / static_cast<double>(all);
+}
+
+std::vector<scores> tune_and_judge(weft::cpu& cpu, const std::vector<weft::trained<float>>& list, double rate, double l2,
+                                   std::span<const index> steps, const std::function<double()>& loss, const std::function<scores()>& judge,
+                                   const std::function<void()>& before) {
+  std::vector<scores> results;
+  const auto look = [&](index step) {
+    before();
+    if (std::find(steps.begin(), steps.end(), step) != steps.end()) results.push_back(judge());
+  };
+  weft::tune(cpu, list, {.steps = steps.back(), .rate = rate, .l2 = l2}, [&](index step) {
+    look(step);
+    return loss();
+  });
+  look(steps.back());
+  return results;
 }
 
 void for_all(int threads, index n, const std::function<void(index)>& f) {

@@ -1,8 +1,9 @@
 // What the tiers of tune_s0 have in common: methods, their scores, and how a learning rate is chosen on other seeds.
 #pragma once
-#include <weft/core/view.hpp>
+#include <weft/tune/tuning.hpp>
 
 #include <functional>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -54,7 +55,7 @@ struct threshold {
 };
 
 struct tier {
-  std::string name, note;
+  std::string name;
   std::vector<row> rows;
   std::vector<threshold> thresholds;
 };
@@ -62,14 +63,25 @@ struct tier {
 // A bar on standard error where that is a terminal.
 class progress {
  public:
-  explicit progress(const char* label, index total);
+  progress(std::string label, index total);
   ~progress();
   void done(index more = 1);
 
  private:
-  struct inner;
-  inner* inner_;
+  void show() const;
+  std::string label_;
+  index total_, count_ = 0;
+  bool shown_;
+  std::mutex mutex_;
 };
+
+// The share of targets at which their logit is the largest.
+double share_right(const weft::array<float, 3>& logits, const weft::array<std::int64_t, 2>& targets);
+
+// Tunes `list` and judges after each of these numbers of steps. before(): makes what is trained part of the model, for both.
+std::vector<scores> tune_and_judge(
+    weft::cpu& cpu, const std::vector<weft::trained<float>>& list, double rate, double l2, std::span<const index> steps,
+    const std::function<double()>& loss, const std::function<scores()>& judge, const std::function<void()>& before = [] {});
 
 // f(i) for i in [0, n) on so many threads; the first exception is thrown again.
 void for_all(int threads, index n, const std::function<void(index)>& f);

@@ -7,7 +7,6 @@
 #include <weft/tune/low_rank.hpp>
 #include <weft/tune/tuning.hpp>
 
-#include <memory>
 #include <numeric>
 #include <random>
 
@@ -127,7 +126,7 @@ class frozen {
   double loss(const batch& b, state_type state, state_type* d_state) {
     const index count = b.key.extent(0);
     const auto extent = b.key.extent();
-    array<float, 3> d_y(extent), d_o(extent), d_q(extent), d_k(extent), d_v(extent), unused(extent);
+    array<float, 3> d_y(extent), d_o(extent), d_q(extent), d_k(extent), d_v(extent);
     forward(b, state);
     const auto loss = weft::cross_entropy<float>(cpu_, read_, y_, b.target.view(), d_y);
     auto* const d = trains_maps ? &gradients : nullptr;
@@ -154,15 +153,7 @@ class frozen {
     forward(b, state);
     array<float, 3> logits({b.key.extent(0), length, values});
     weft::project<float>(cpu_, read_, y_, logits);
-    index hits = 0, all = 0;
-    for (index s = 0; s < b.key.extent(0); ++s)
-      for (index t = 0; t < length; ++t) {
-        if (b.target(s, t) == weft::no_target) continue;
-        const float* const row = &logits(s, t, 0);
-        hits += std::max_element(row, row + values) - row == b.target(s, t);
-        ++all;
-      }
-    return static_cast<double>(hits) / static_cast<double>(all);
+    return share_right(logits, b.target);
   }
   weft::cpu& cpu() { return cpu_; }
 
@@ -241,20 +232,14 @@ std::vector<scores> run(
     const std::function<state_type(index)>& start, const std::function<void(const state_type&)>& back,
     const std::function<void()>& before = [] {}) {
   const batch training = p.make(rule ? test::rule : test::recall, rule ? rule_sequences : training_sequences);
-  std::vector<scores> results;
-  const auto look = [&](index step) {
-    before();
-    if (std::find(steps.begin(), steps.end(), step) != steps.end()) results.push_back(judge(p, f, rule, start));
-  };
-  weft::tune(f.cpu(), list, {.steps = steps.back(), .rate = rate, .l2 = l2}, [&](index step) {
-    look(step);
+  const auto loss = [&] {
     state_type d_state;
-    const double loss = f.loss(training, start(training.key.extent(0)), &d_state);
+    const double mean = f.loss(training, start(training.key.extent(0)), &d_state);
     back(d_state);
-    return loss;
-  });
-  look(steps.back());
-  return results;
+    return mean;
+  };
+  return tune_and_judge(
+      f.cpu(), list, rate, l2, steps, loss, [&] { return judge(p, f, rule, start); }, before);
 }
 
 method initial_state(bool rule) {
@@ -315,7 +300,7 @@ tier hand_built(const effort& e) {
   const std::vector<index> steps = e.quick ? std::vector<index>{20} : std::vector<index>{20, 200};
   const std::vector<unsigned> choosing = e.quick ? std::vector{101u} : std::vector{101u, 102u},
                               reported = e.quick ? std::vector{1u, 2u} : std::vector{1u, 2u, 3u, 4u, 5u};
-  tier t{"A: a hand-built delta-rule head, 32 x 32, nothing trained before; a table of 24 entries from 16 sequences", "", {}, {}};
+  tier t{"A: a hand-built delta-rule head, 32 x 32, nothing trained before; a table of 24 entries from 16 sequences", {}, {}};
 
   scores base;
   for (const unsigned seed : reported) {

@@ -143,15 +143,7 @@ class runner {
     weft::hidden_states<float>(cpu, m_, x, states, tape);
     array<float, 3> logits({x.extent(0), x.extent(1), vocabulary});
     weft::project<float>(cpu, m_.head, tape.out, logits);
-    index hits = 0, all = 0;
-    for (index s = 0; s < x.extent(0); ++s)
-      for (index t = 0; t < x.extent(1); ++t) {
-        if (targets(s, t) == weft::no_target) continue;
-        const float* const row = &logits(s, t, 0);
-        hits += std::max_element(row, row + vocabulary) - row == targets(s, t);
-        ++all;
-      }
-    return static_cast<double>(hits) / static_cast<double>(all);
+    return share_right(logits, targets);
   }
 
   weft::cpu cpu;
@@ -213,17 +205,8 @@ std::vector<scores> run(
     const std::function<void()>& before = [] {}) {
   const batch training = t.make(test::recall, training_sequences);
   const auto x = r.embedded(training);
-  std::vector<scores> results;
-  const auto look = [&](index step) {
-    before();
-    if (std::find(steps.begin(), steps.end(), step) != steps.end()) results.push_back(judge(r, t, a));
-  };
-  weft::tune(r.cpu, list, {.steps = steps.back(), .rate = rate, .l2 = l2}, [&](index step) {
-    look(step);
-    return loss(x, training.targets);
-  });
-  look(steps.back());
-  return results;
+  return tune_and_judge(
+      r.cpu, list, rate, l2, steps, [&] { return loss(x, training.targets); }, [&] { return judge(r, t, a); }, before);
 }
 
 using frozen = std::shared_ptr<const model>;
@@ -276,14 +259,11 @@ struct rows {
   const char* parameter;
   index first, count;
 };
-constexpr rows recurrent_rows[]{{"mixer.qkv.weight", 0, key_dim},
-                                {"mixer.qkv.weight", key_dim, key_dim},
-                                {"mixer.qkv.weight", 2 * key_dim, value_dim},
-                                {"mixer.out.weight", 0, hidden}};
 constexpr rows all_rows[]{
     {"mixer.qkv.weight", 0, key_dim}, {"mixer.qkv.weight", key_dim, key_dim}, {"mixer.qkv.weight", 2 * key_dim, value_dim},
     {"mixer.out.weight", 0, hidden},  {"mixer.z.up.weight", 0, value_dim},    {"inner.gate.weight", 0, inner},
     {"inner.up.weight", 0, inner},    {"inner.down.weight", 0, hidden}};
+constexpr std::span recurrent_rows = std::span(all_rows).first(4);
 
 // The parameters of a model of its own, changed and judged.
 struct changed {
@@ -373,7 +353,7 @@ method state_offset(frozen m) {
 }  // namespace
 
 tier trained_here(const effort& e) {
-  tier t{"B: two Gated DeltaNet blocks that were trained here; a table of 8 entries from 16 sequences", "", {}, {}};
+  tier t{"B: two Gated DeltaNet blocks that were trained here; a table of 8 entries from 16 sequences", {}, {}};
   const index pretraining = e.quick ? 500 : 800;
   frozen m;
   {

@@ -9,8 +9,6 @@
 #include <weft/tune/tuning.hpp>
 
 #include <chrono>
-#include <fstream>
-#include <iterator>
 #include <random>
 
 #include "../support/configuration.hpp"
@@ -180,7 +178,6 @@ class low_rank final : public adapter {
     change_.collect();
     return nats;
   }
-  index parameters() const { return change_.parameters(); }
 
  private:
   const model& model_now() override {
@@ -197,17 +194,9 @@ struct candidate {
   std::function<std::unique_ptr<adapter>()> make;
 };
 
-std::string text_of(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  weft::require(in.is_open() && std::filesystem::is_regular_file(path), weft::errc::file, path.string(),
-                ": expected a file that can be read");
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 // The blocks of a published checkpoint with their gradients; `offsets`: with an offset of zeros in every delta net.
 model with_gradients(model m, const std::filesystem::path& folder, bool offsets) {
-  const std::string name = (folder / "config.json").string();
-  const auto config = configuration::settings_of(configuration::parse(text_of(name), name), name);
+  const auto config = configuration::read_settings(folder / "config.json");
   const auto file = weft::tensor_file::read(folder / "model.safetensors");
   for (std::size_t b = 0; b < m.blocks.size(); ++b) {
     const weft::parameters<float> own(file, "model.layers." + std::to_string(b) + ".");
@@ -262,13 +251,12 @@ void time_decoding(language& l, const hybrid::model& m, const tuned_set& set, bo
 language unseen_text(const effort& e, const std::filesystem::path& folder, const std::filesystem::path& text_file) {
   const hybrid::model loaded(folder);
   const model m = with_gradients(loaded.weights(), folder, false);
-  const std::string text = text_of(text_file);
+  const std::string text = configuration::read_text(text_file);
   const auto bytes = std::span(reinterpret_cast<const unsigned char*>(text.data()), text.size());
   const index window = e.quick ? 128 : 256, train = (e.quick ? 4 : 8) * (window + 1);
   const auto part = bytes.size() / 5, held = static_cast<std::size_t>((e.quick ? 16 : 64) * (window + 1));
   const texts t{cut(bytes.first(std::min(bytes.size() * 3 / 5, static_cast<std::size_t>(train))), window),
-                cut(bytes.subspan(3 * part, std::min(part, held)), window),
-                cut(bytes.subspan(4 * part, std::min(part, held)), window)};
+                cut(bytes.subspan(3 * part, std::min(part, held)), window), cut(bytes.subspan(4 * part, std::min(part, held)), window)};
   std::vector<index> recurrent, attention;
   for (std::size_t b = 0; b < m.blocks.size(); ++b) {
     const auto parts = m.blocks[b].mixer.state({.batch = 1}).parts();
