@@ -15,12 +15,12 @@ struct small_call {
   block memory;
   tensor o;
 
-  small_call(const subject& m, index time, dice& d) {
+  small_call(const subject& m, index time, dice& d, layout how = layout::contiguous) {
     sizes s;
     s.batch = 2, s.time = time, s.heads = 2, s.group = 1, s.key_dim = 5, s.value_dim = 9;
     p = random_problem(m, s, {}, d);
     state = random_state(m, p, start::random, d);
-    a = arrange(p, layout::contiguous, d);
+    a = arrange(p, how, d);
     const auto extent = m.output_extents(p.s);
     o = memory.place(m.storage(), extent, row_major(extent));
     memory.keep();
@@ -160,13 +160,15 @@ void gradient_memory_is_what_is_taken(const subject& m, dice& d) {
 }
 
 void warm_calls_allocate_nothing(const subject& m, dice& d) {
-  weft::cpu cpu;
-  small_call c(m, 1, d);
-  const auto again = c.state->copy();
-  m.run(verb::step, cpu, c.a.in, *c.state, c.o, {});
-  watch w(-1);
-  m.run(verb::step, cpu, c.a.in, *again, c.o, {});
-  CHECK(allocated == 0);
+  for (const layout how : {layout::contiguous, layout::fused}) {
+    weft::cpu cpu;
+    small_call c(m, 1, d, how);
+    const auto again = c.state->copy();
+    m.run(verb::step, cpu, c.a.in, *c.state, c.o, {});
+    watch w(-1);
+    m.run(verb::step, cpu, c.a.in, *again, c.o, {});
+    CHECK(allocated == 0);
+  }
 }
 
 }  // namespace

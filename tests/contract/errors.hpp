@@ -76,6 +76,22 @@ inline void refuses_wrong_calls(const subject& m, dice& d) {
   tensor sparse = o;
   sparse.stride.back() = 2;
   wrong(a.in, sparse, {}, {errc::shape}, "o");
+  // An output whose elements meet: the same token again and again, rows that reach into the next.
+  tensor repeated = o, narrow = o;
+  repeated.stride[1] = 0;
+  narrow.stride[1] = extent.back() - 1;
+  for (const tensor& bad : {repeated, narrow}) wrong(a.in, bad, {}, {errc::overlap}, "o");
+
+  // Key heads that divide nothing are those of the first input that has them.
+  auto few = a.in;
+  std::string first;
+  for (std::size_t i = 0; i < few.size(); ++i)
+    for (std::size_t dim = 0; dim < few[i].extent.size(); ++dim)
+      if (p.fields[i].info.axes[dim] == axis::key_head) {
+        few[i].extent[dim] = 4;
+        if (first.empty()) first = p.fields[i].info.name;
+      }
+  if (!first.empty()) wrong(few, o, {}, {errc::heads, errc::shape}, first);
 
   // Offsets of packed sequences: several batches, not from 0, descending, short of the end, past it.
   const std::vector<index> two_rows{0, 1, 3};

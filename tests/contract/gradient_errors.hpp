@@ -58,6 +58,7 @@ inline void refuses_wrong_ways_back(const subject& m, dice& d) {
     for (std::size_t dim = 0; dim < info.axes.size(); ++dim)
       for (const index change : {-1, 1}) refused_gradient(name, [&](tensor& t) { t.extent[dim] += change; });
     if (info.has(axis::time) && (info.axes.back() == axis::key_dim || info.axes.back() == axis::value_dim)) refused_gradient(name, [](tensor& t) { t.stride.back() = 2; });
+    if (const auto& e = c.d_in[i].extent; e.front() > 1) refused_gradient(name, [](tensor& t) { t.stride.front() = 0; });
     // Over what is read, or written. Laid over a smaller tensor it may reach another gradient behind it, which is then named.
     for (const tensor& in : c.a.in) refused_gradient("d_", [&](tensor& t) { t.data = in.data; });
     refused_gradient("d_", [&](tensor& t) { t.data = c.d_o.data; });

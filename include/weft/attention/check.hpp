@@ -86,9 +86,9 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
   check::tensor("sink", in.sink, {x.query_heads}, true, false);
   detail::check_tokens(mixer, in, cache, cu, x);
 
-  check::tensor("lse", out.lse, {x.batch, x.time, x.query_heads}, true, false);
+  check::result("lse", out.lse, {x.batch, x.time, x.query_heads}, true, false);
   out.o.visit([&](const auto& o) {
-    check::tensor("o", o, {x.batch, x.time, x.query_heads, x.value_dim}, false, true);
+    check::result("o", o, {x.batch, x.time, x.query_heads, x.value_dim}, false, true);
     using element = typename std::remove_cvref_t<decltype(o)>::element;
     if constexpr (std::is_same_v<element, typename M::storage_type>) {
       x.output_is_query = detail::same_view(o, in.q) && !o.null();
@@ -119,14 +119,8 @@ template <class T, class Selector>
 void run_validate(const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in) {
   detail::check_settings(mixer);
   const auto whole = [](std::string_view name, const auto& v, bool none_too = false) {
-    if (v.null()) return;
-    const check::footprint rows(check::operand(name, v));
-    for (const auto row : rows.rows()) {
-      using element = typename std::remove_cvref_t<decltype(v)>::element;
-      const auto* const p = reinterpret_cast<const element*>(row);
-      const index n = rows.row / static_cast<index>(sizeof(element));
-      for (index i = 0; i < n; ++i) detail::require_number(name, static_cast<accumulate_t<std::remove_const_t<element>>>(p[i]), none_too);
-    }
+    using R = accumulate_t<std::remove_const_t<typename std::remove_cvref_t<decltype(v)>::element>>;
+    detail::each_element(v, [&](const auto& element, const auto& at) { detail::require_number(name, static_cast<R>(element), none_too, " at ", check::list(at)); });
   };
   whole("q", in.q);
   whole("k", in.k);

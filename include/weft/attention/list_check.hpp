@@ -70,7 +70,7 @@ void check_lists(const M& mixer, const typename M::inputs& in, const Cache& cach
     out.o.visit([&](const auto& o) { check::no_overlap("o", o, "state.pooled", cache.pooled.view()); });
   }
   if constexpr (scored_selector<decltype(mixer.select)>) {
-    check::tensor("idx", out.idx, {x.batch, x.time, x.query_heads, mixer.select.topk}, true, true);
+    check::result("idx", out.idx, {x.batch, x.time, x.query_heads, mixer.select.topk}, true, true);
     check::no_overlap("idx", out.idx, "q", in.q);
     check::no_overlap("idx", out.idx, "k", in.k);
     check::no_overlap("idx", out.idx, "v", in.v);

@@ -28,9 +28,9 @@ inline namespace WEFT_ISA {
 // O(parts B T HQ V). No parts give the empty set. o and lse may be exactly those of a part. Throws weft::error before anything is written.
 template <class Executor, std::floating_point R>
 void merge(Executor&& executor, std::span<const finished<R>> parts, const view<R, 4>& o, const std::type_identity_t<view<R, 3>>& lse = {}) {
-  require(!o.null() || o.size() == 0, errc::missing, "o: expected ", check::list(o.extent), ", got a null view");
+  check::result("o", o, o.extent, false, false);
   const std::array<index, 3> rows{o.extent[0], o.extent[1], o.extent[2]};
-  check::tensor("lse", lse, rows, true, false);
+  check::result("lse", lse, rows, true, false);
   const auto is = [](const auto& a, const auto& b) { return static_cast<const void*>(a.data) == static_cast<const void*>(b.data) && a.extent == b.extent && a.stride == b.stride; };
   for (const finished<R>& p : parts) {
     check::tensor("part's o", p.o, o.extent, false, false);

@@ -137,7 +137,7 @@ attention_extents check_vjp(const attention<T, Selector>& mixer, const typename 
   const auto place = [&](std::string_view name, const auto& gradient, const auto& extents, bool unit_last) {
     gradient.visit([&](const auto& v) {
       if (v.null()) return;
-      check::tensor(name, v, extents, true, unit_last);
+      check::result(name, v, extents, true, unit_last);
       places.write(check::operand(name, v));
     });
   };

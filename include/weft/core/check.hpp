@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <span>
@@ -12,8 +11,7 @@
 #include <vector>
 
 #include "error.hpp"
-#include "output.hpp"
-#include "view.hpp"
+#include "overlap.hpp"
 
 namespace weft {
 inline namespace WEFT_ISA {
@@ -29,46 +27,6 @@ struct list {
     const char* before = "[";
     for (const index e : l.extents) out << std::exchange(before, ", ") << e;
     return out << (*before == '[' ? "[]" : "]");
-  }
-};
-
-// A view under a name, without its type: checks are compiled once, not for every mixer and storage type.
-struct operand {
-  std::string_view name;
-  const void* data = nullptr;
-  index element = 0;  // bytes
-  std::size_t rank = 0;
-  std::array<index, 4> extents{}, strides{};
-  std::uintptr_t low = 0, high = 0;  // the bytes between its ends, which strides below 0 extend downwards; both 0 without elements
-
-  operand() = default;
-  template <class T, int Rank>
-  WEFT_INLINE operand(std::string_view n, const view<T, Rank>& v) : operand(n, v, sizeof(T)) {}
-  template <storage T, int Rank>
-  WEFT_INLINE operand(std::string_view n, const output<T, Rank>& v) : operand(n, v, v.wide ? sizeof(accumulate_t<T>) : sizeof(T)) {}
-
-  bool null() const { return data == nullptr; }
-  std::span<const index> extent() const { return {extents.data(), rank}; }
-  bool same_place(const operand& other) const {
-    return data == other.data && element == other.element && rank == other.rank && extents == other.extents && strides == other.strides;
-  }
-
- private:
-  template <class View>
-  WEFT_INLINE operand(std::string_view n, const View& v, std::size_t bytes) : name(n), data(v.data), element(static_cast<index>(bytes)), rank(v.extent.size()) {
-    static_assert(std::tuple_size_v<decltype(v.extent)> <= 4, "weft: views have at most 4 dimensions");
-    bool empty = v.null();
-    index below = 0, above = 0;
-    for (std::size_t d = 0; d < rank; ++d) {
-      extents[d] = v.extent[d];
-      strides[d] = v.stride[d];
-      empty |= v.extent[d] == 0;
-      const index span = (v.extent[d] - 1) * v.stride[d] * element;
-      (span < 0 ? below : above) += span;
-    }
-    if (empty) return;
-    low = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(below);
-    high = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(above + element);
   }
 };
 
@@ -88,6 +46,17 @@ WEFT_INLINE void tensor(std::string_view name, const view<T, Rank>& v, const std
   tensor(operand(name, v), expected, optional, unit_last);
 }
 
+// The same of a view that is written, where no two positions may be one element.
+inline void result(const operand& v, std::span<const index> expected, bool optional, bool unit_last) {
+  tensor(v, expected, optional, unit_last);
+  require(!shares_with_itself(v), errc::overlap, v.name, ": expected a place of its own for every element, got strides ", list(v.stride()), " for extents ", list(v.extent()));
+}
+template <class T, int Rank>
+WEFT_INLINE void result(std::string_view name, const view<T, Rank>& v, const std::type_identity_t<std::array<index, static_cast<std::size_t>(Rank)>>& expected,
+                        bool optional, bool unit_last) {
+  result(operand(name, v), expected, optional, unit_last);
+}
+
 // cu_seqlens [N + 1] over `time` packed tokens; returns N. Empty sequences are legal.
 inline index sequences(std::span<const index> cu, index batch, index time) {
   if (cu.empty()) return batch;
@@ -97,50 +66,6 @@ inline index sequences(std::span<const index> cu, index batch, index time) {
     require(cu[i] >= cu[i - 1], errc::sequence, "cu_seqlens: expected ascending offsets, got ", cu[i], " after ", cu[i - 1]);
   require(cu.back() == time, errc::sequence, "cu_seqlens: expected to end at ", time, " tokens, got ", cu.back());
   return static_cast<index>(cu.size()) - 1;
-}
-
-// The bytes of a strided view as rows: what two views whose ranges meet are compared by.
-struct footprint {
-  std::uintptr_t begin;  // the first element
-  index row;             // bytes of the innermost run; 0 without elements
-  std::array<std::pair<index, index>, 4> outer;  // (extent, stride in bytes), extents above 1
-  std::size_t rank = 0;
-
-  explicit footprint(const operand& v) : begin(reinterpret_cast<std::uintptr_t>(v.data)), row(v.low == v.high ? 0 : v.element) {
-    if (row == 0) return;
-    for (std::size_t d = v.rank; d-- > 0;) {
-      const index e = v.extents[d], s = v.strides[d] * v.element;
-      if (e == 1 || s == 0) continue;
-      if (rank == 0 && s == row) row *= e;  // continues the run
-      else outer[rank++] = {e, s};
-    }
-  }
-  // The start of every row.
-  std::vector<std::uintptr_t> rows() const {
-    std::vector<std::uintptr_t> starts{begin};
-    for (std::size_t d = 0; d < rank; ++d) {
-      const auto [e, s] = outer[d];
-      const std::size_t n = starts.size();
-      for (index i = 1; i < e; ++i)
-        for (std::size_t j = 0; j < n; ++j) starts.push_back(starts[j] + static_cast<std::uintptr_t>(i * s));
-    }
-    return starts;
-  }
-};
-
-// Whether two views share an element. Cheap where their ranges are apart; else rows are compared one by one.
-inline bool share_elements(const operand& a, const operand& b) {
-  if (a.low >= b.high || b.low >= a.high) return false;
-  const footprint p(a), q(b);
-  auto x = p.rows(), y = q.rows();
-  std::sort(x.begin(), x.end());
-  std::sort(y.begin(), y.end());
-  for (std::size_t i = 0, j = 0; i < x.size() && j < y.size();) {
-    if (x[i] + static_cast<std::uintptr_t>(p.row) <= y[j]) ++i;
-    else if (y[j] + static_cast<std::uintptr_t>(q.row) <= x[i]) ++j;
-    else return true;
-  }
-  return false;
 }
 
 inline void no_overlap(const operand& out, const operand& in) {

@@ -67,7 +67,7 @@ rat_extents check_rat(const rat<T>& mixer, const typename rat<T>::inputs& in, co
   };
   detail::each_named_input<M>(in, no_state);
   if (outputs) out.o.visit([&](const auto& o) {
-    check::tensor("o", o, {x.batch, x.time, x.heads, x.key_dim}, false, true);
+    check::result("o", o, {x.batch, x.time, x.heads, x.key_dim}, false, true);
     using element = typename std::remove_cvref_t<decltype(o)>::element;
     if constexpr (std::is_same_v<element, T>) {
       x.output_is_query = detail::same_view(o, in.q) && !o.null();

@@ -38,7 +38,7 @@ void embed(cpu& executor, const embedding<T>& e, view<const std::int64_t, 2> tok
   detail::check_tokens(tokens, e.weight);
   const index width = e.weight.extent(1);
   x.visit([&](const auto& to) {
-    check::tensor("x", to, {tokens.extent[0], tokens.extent[1], width}, false, true);
+    check::result("x", to, {tokens.extent[0], tokens.extent[1], width}, false, true);
     for_rows(executor, {tokens.extent[0], tokens.extent[1], 1}, width, [&](index b, index t, index) {
       const T* const from = &e.weight(tokens(b, t), 0);
       for_lanes<accumulate_t<T>>(width, [&](index c, auto lane) { put(&to(b, t, 0) + c, get(from + c, lane), lane); });

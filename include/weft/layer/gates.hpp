@@ -66,7 +66,7 @@ template <class R>
 void decay(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<view<const R, 3>> a, std::type_identity_t<view<R, 3>> g) {
   const index channels = gate.bias.extent(0);
   check::tensor("a", a, {a.extent[0], a.extent[1], channels}, false, true);
-  check::tensor("g", g, a.extent, false, true);
+  check::result("g", g, a.extent, false, true);
   temporaries::scope memory(executor.temporaries());
   const auto rates = detail::channel_rates(gate, memory);
   const simd<R> bound(static_cast<R>(gate.lower_bound.value_or(0.0)));

@@ -20,7 +20,7 @@ void decay_vjp(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<vi
   const index channels = gate.bias.extent(0), each = gate.channels_per_head();
   check::tensor("a", a, {a.extent[0], a.extent[1], channels}, false, true);
   check::tensor("d_g", d_g, a.extent, false, true);
-  check::tensor("d_a", d_a, a.extent, false, true);
+  check::result("d_a", d_a, a.extent, false, true);
   const bool rates_wanted = d_gate && !d_gate->A_log.null(), biases_wanted = d_gate && !d_gate->bias.null();
   if (rates_wanted) check::tensor<R, 1>("d_A_log", d_gate->A_log, gate.A_log.extent(), false, true);
   if (biases_wanted) check::tensor<R, 1>("d_dt_bias", d_gate->bias, gate.bias.extent(), false, true);
@@ -59,7 +59,7 @@ template <class R>
 void writing_strength_vjp(cpu& executor, std::type_identity_t<view<const R, 3>> beta, std::type_identity_t<view<const R, 3>> d_beta, view<R, 3> d_b,
                           double factor = 1.0) {
   check::tensor("d_beta", d_beta, beta.extent, false, true);
-  check::tensor("d_b", d_b, beta.extent, false, true);
+  check::result("d_b", d_b, beta.extent, false, true);
   const simd<R> one(R(1)), shrink(static_cast<R>(1.0 / factor));
   for_rows(executor, {beta.extent[0], beta.extent[1], 1}, beta.extent[2], [&](index n, index t, index) {
     for_lanes<R>(beta.extent[2], [&](index c, auto lane) {

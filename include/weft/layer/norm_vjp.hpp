@@ -24,8 +24,8 @@ void rms_norm_gated_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x,
   check::tensor("z", z, x.extent, options.gate == activation::none, true);
   check::tensor<const T, 1>("weight", weight, {dim}, true, true);
   check::tensor("d_o", d_o, x.extent, false, true);
-  check::tensor("d_x", d_x, x.extent, true, true);
-  check::tensor("d_z", d_z, x.extent, true, true);
+  check::result("d_x", d_x, x.extent, true, true);
+  check::result("d_z", d_z, x.extent, true, true);
   check::tensor<R, 1>("d_weight", d_weight, {dim}, true, true);
   detail::check_eps(options.eps);
   require(size > 0 ? dim % size == 0 : dim == 0, errc::value, "group_size: expected a divisor of ", dim, " channels, got ", options.group_size);
@@ -90,7 +90,7 @@ void l2_norm_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::t
   const index dim = x.extent[3];
   check::tensor("x", x, x.extent, false, true);
   check::tensor("d_o", d_o, x.extent, false, true);
-  check::tensor("d_x", d_x, x.extent, false, true);
+  check::result("d_x", d_x, x.extent, false, true);
   detail::check_eps(eps);
   for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
     const T* const px = &x(b, t, h, 0);

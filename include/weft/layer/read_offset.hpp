@@ -37,6 +37,7 @@ void check_offset(const array<R, 3>& offset, const view<const R, 4>& q, const vi
 template <class R>
 void read_offset(cpu& executor, const array<R, 3>& offset, std::type_identity_t<view<const R, 4>> q, std::type_identity_t<view<R, 4>> o, double eps = 1e-6) {
   detail::check_offset<R>(offset, q, o);
+  check::result("o", o, o.extent, false, true);
   const index K = q.extent[3], V = o.extent[3], group = o.extent[2] / q.extent[2];
   const R scale = static_cast<R>(1.0 / std::sqrt(static_cast<double>(K)));
   executor.reserve(static_cast<std::size_t>(K) * sizeof(R));
@@ -59,7 +60,7 @@ template <class R>
 void read_offset_vjp(cpu& executor, const array<R, 3>& offset, std::type_identity_t<view<const R, 4>> q, std::type_identity_t<view<const R, 4>> d_o,
                      std::type_identity_t<view<R, 4>> d_q, array<R, 3>* d_offset, double eps = 1e-6) {
   detail::check_offset<R>(offset, q, d_o);
-  check::tensor("d_q", d_q, q.extent, true, true);
+  check::result("d_q", d_q, q.extent, true, true);
   const index K = q.extent[3], V = d_o.extent[3], group = d_o.extent[2] / q.extent[2];
   const R scale = static_cast<R>(1.0 / std::sqrt(static_cast<double>(K)));
   executor.reserve(2 * static_cast<std::size_t>(K) * sizeof(R));

@@ -87,7 +87,7 @@ conv_extents check_conv(const short_conv<T>& mixer, const typename short_conv<T>
   const conv_extents x{check::sequences(cu, in.x.extent[0], in.x.extent[1]), in.x.extent[1], channels, mixer.taps};
   check::tensor("state.inputs", state.inputs.view(), {x.sequences, x.taps - 1, channels}, false, true);
   out.o.visit([&](const auto& o) {
-    check::tensor("o", o, in.x.extent, false, true);
+    check::result("o", o, in.x.extent, false, true);
     check::no_overlap("o", o, "x", in.x);
     check::no_overlap("o", o, "weight", in.weight);
     check::no_overlap("o", o, "bias", in.bias);

@@ -57,7 +57,7 @@ void run_vjp(cpu& executor, const short_conv<T>& mixer, const typename short_con
   d_out.o.visit([&](const auto& o) { places.read(check::operand("d_o", o)); });
   const auto place = [&](std::string_view name, const auto& gradient, const auto& extent, bool unit_last) {
     gradient.visit([&](const auto& v) {
-      check::tensor(name, v, extent, true, unit_last);
+      check::result(name, v, extent, true, unit_last);
       places.write(check::operand(name, v));
     });
   };

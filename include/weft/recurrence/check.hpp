@@ -1,6 +1,6 @@
 // Shapes of one call on a recurrence, checked once.
 #pragma once
-#include <utility>
+#include <algorithm>
 
 #include "../core/check.hpp"
 #include "recurrence.hpp"
@@ -48,29 +48,27 @@ struct role_extents {
   std::span<const index> span() const { return {of.data(), rank}; }
 };
 
+inline const input_operand* first_with_key_heads(std::span<const input_operand> in) {
+  const auto at = std::ranges::find_if(in, [](const input_operand& v) { return !v.null() && v.role.heads == per_head::key; });
+  return at == in.end() ? nullptr : &*at;
+}
+
 // Every input's extents, where x has what they agree on.
 inline void check_agreement(std::span<const input_operand> in, const recurrence_extents& x) {
-  require(x.heads > 0 ? x.value_heads % x.heads == 0 : x.value_heads == 0, errc::heads, in[0].name, ": expected a head count that divides ", x.value_heads,
-          " value heads, got ", x.heads);
+  const input_operand* const headed = first_with_key_heads(in);
+  require(x.heads > 0 ? x.value_heads % x.heads == 0 : x.value_heads == 0, errc::heads, headed ? headed->name : "state", ": expected a head count that divides ",
+          x.value_heads, " value heads, got ", x.heads);
   for (const input_operand& v : in) check::tensor(v, role_extents(v.role, x).span(), v.optional, v.role.width != width::one);
 }
 
 // Fills in batch, time, key heads and sequences, from the first input that has them.
 inline void settle_extents(std::span<const input_operand> in, index rows, std::span<const index> cu, recurrence_extents& x) {
-  bool timed = false, headed = false;
-  x.heads = x.value_heads;
-  for (const input_operand& v : in) {
-    if (v.null()) continue;
-    if (v.role.time && !v.role.micro && !std::exchange(timed, true)) {
-      x.batch = v.extents[0];
-      x.time = v.extents[1];
-    }
-    if (v.role.heads == per_head::key && !std::exchange(headed, true)) x.heads = v.extents[v.role.time ? 2 : 0];
-  }
-  if (!timed) {  // every timed input is a null view: legal only where nothing is asked for
-    x.batch = cu.empty() ? rows : 1;
-    x.time = 0;
-  }
+  const auto timed = std::ranges::find_if(in, [](const input_operand& v) { return !v.null() && v.role.time && !v.role.micro; });
+  const input_operand* const headed = first_with_key_heads(in);
+  x.heads = headed ? headed->extents[headed->role.time ? 2 : 0] : x.value_heads;
+  // Every timed input is a null view: legal only where nothing is asked for.
+  x.batch = timed != in.end() ? timed->extents[0] : cu.empty() ? rows : 1;
+  x.time = timed != in.end() ? timed->extents[1] : 0;
   check_agreement(in, x);
   require(x.batch >= 0 && x.time >= 0, errc::shape, in[0].name, ": expected extents of at least 0, got batch ", x.batch, " and time ", x.time);
   x.sequences = check::sequences(cu, x.batch, x.time);
@@ -155,7 +153,7 @@ recurrence_extents check_recurrence(const M& mixer, const typename M::inputs& in
   const detail::call_operands<M> v(in, state);
   recurrence_extents x = detail::check_call(mixer, v, state, cu);
   const check::operand o("o", out.o);
-  check::tensor(o, std::array{x.batch, x.time, x.value_heads, x.value_dim}, false, true);
+  check::result(o, std::array{x.batch, x.time, x.value_heads, x.value_dim}, false, true);
   x.output_is_key = detail::check_output(v.inputs, o, v.matrix, v.normaliser);
   return x;
 }

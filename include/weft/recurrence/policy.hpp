@@ -4,6 +4,8 @@
 //            static constexpr weft::axes axes
 //            key_side<R>(lanes) -> key_terms<R>             q, k, c, p, g, u of one key channel
 //            write<R>(lanes) -> R                           z of one value channel
+// R is a number or a vector of them: no branch on a lane, but weft::where_nonneg, min or max. Where axes.decay is per_head or per_token, g depends on gates and
+// constants of the head alone: the engine asks once for all channels.
 // Optional:  static constexpr std::array names              of the inputs, for messages and files; "name?" may be null
 //            activate<R>(lanes&)                            raw gates -> gates, once a token; sees gates and head constants
 //            output<R>(lanes, R o) -> R                     skip and gate of one output channel
@@ -55,6 +57,13 @@ constexpr int unit_keys() {
   else return 0;
 }
 
+// Whether `names`, where a policy has them, are those of its inputs.
+template <class P>
+constexpr bool names_fit() {
+  if constexpr (requires { P::names; }) return std::size(P::names) == input_count<P>;
+  else return true;
+}
+
 // The range that an input's numbers belong in.
 struct limit {
   std::string_view name;
@@ -82,6 +91,19 @@ constexpr input_name name_of(std::size_t i) {
 // The role of input i, by member.
 template <class P, std::size_t I, class T = float>
 inline constexpr role role_of = std::remove_cvref_t<std::tuple_element_t<I, decltype(tie_members(std::declval<inputs_of<P, T>&>()))>>::role;
+
+// Whether every limit is of an input that `names` has.
+template <class P>
+constexpr bool limits_fit() {
+  bool fit = true;
+  if constexpr (requires { P::limits; })
+    for (const limit& l : P::limits) {
+      bool found = false;
+      for (std::size_t i = 0; i < input_count<P>; ++i) found |= name_of<P>(i).text == l.name;
+      fit &= found && l.low <= l.high;
+    }
+  return fit;
+}
 
 // Whether input i, by member, is one of the first unit_keys whose role is a key's (micro-steps' too). Of no input: false.
 template <class P>

@@ -72,7 +72,7 @@ inline void check_gradients(std::span<const input_operand> in, std::span<check::
     const std::string name = "d_" + std::string(in[i].name);
     d.name = name;
     require(!in[i].null() || d.low == d.high, errc::missing, name, ": expected a null view beside an absent input");
-    check::tensor(d, role_extents(in[i].role, x).span(), true, in[i].role.width != width::one);
+    check::result(d, role_extents(in[i].role, x).span(), true, in[i].role.width != width::one);
     places.write(d);
   }
 }

@@ -39,6 +39,8 @@ struct recurrence {
   static_assert(has_axes<Policy>, "weft: a policy needs static constexpr weft::axes axes");
   static_assert(has_key_side<Policy>, "weft: a policy needs key_side<R>(const auto& in), which returns weft::key_terms<R>");
   static_assert(has_write<Policy>, "weft: a policy needs write<R>(const auto& in), which returns R");
+  static_assert(names_fit<Policy>(), "weft: a policy's names are those of its inputs, one for each, in order");
+  static_assert(limits_fit<Policy>(), "weft: a policy's limits are of inputs by name, with low <= high");
   static_assert(!Policy::axes.normalised || Policy::axes.erase == erase::none, "weft: a normaliser sums what is written; it needs axes without erase");
   static_assert(!Policy::axes.normalised || !Policy::axes.micro_steps, "weft: a normaliser is defined for axes without micro-steps");
   static_assert(Policy::axes.read == read::inclusive || (Policy::axes.erase == erase::none && !Policy::axes.normalised && !Policy::axes.micro_steps),

@@ -1,0 +1,58 @@
+// A view under a name, without its type: what checks are compiled for, once instead of for every mixer and storage type.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <tuple>
+
+#include "output.hpp"
+#include "view.hpp"
+
+namespace weft {
+inline namespace WEFT_ISA {
+namespace check {
+
+struct operand {
+  std::string_view name;
+  const void* data = nullptr;
+  index element = 0;  // bytes
+  std::size_t rank = 0;
+  std::array<index, 4> extents{}, strides{};
+  std::uintptr_t low = 0, high = 0;  // the bytes between its ends, which strides below 0 extend downwards; both 0 without elements
+
+  operand() = default;
+  template <class T, int Rank>
+  WEFT_INLINE operand(std::string_view n, const view<T, Rank>& v) : operand(n, v, sizeof(T)) {}
+  template <storage T, int Rank>
+  WEFT_INLINE operand(std::string_view n, const output<T, Rank>& v) : operand(n, v, v.wide ? sizeof(accumulate_t<T>) : sizeof(T)) {}
+
+  bool null() const { return data == nullptr; }
+  std::span<const index> extent() const { return {extents.data(), rank}; }
+  std::span<const index> stride() const { return {strides.data(), rank}; }
+  bool same_place(const operand& other) const {
+    return data == other.data && element == other.element && rank == other.rank && extents == other.extents && strides == other.strides;
+  }
+
+ private:
+  template <class View>
+  WEFT_INLINE operand(std::string_view n, const View& v, std::size_t bytes) : name(n), data(v.data), element(static_cast<index>(bytes)), rank(v.extent.size()) {
+    static_assert(std::tuple_size_v<decltype(v.extent)> <= 4, "weft: views have at most 4 dimensions");
+    bool empty = v.null();
+    index below = 0, above = 0;
+    for (std::size_t d = 0; d < rank; ++d) {
+      extents[d] = v.extent[d];
+      strides[d] = v.stride[d];
+      empty |= v.extent[d] == 0;
+      const index span = (v.extent[d] - 1) * v.stride[d] * element;
+      (span < 0 ? below : above) += span;
+    }
+    if (empty) return;
+    low = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(below);
+    high = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(above + element);
+  }
+};
+
+}  // namespace check
+}  // namespace WEFT_ISA
+}  // namespace weft
