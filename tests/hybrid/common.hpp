@@ -7,6 +7,7 @@
 #include <weft/weft.hpp>
 
 #include "../catch.hpp"
+#include "../difference.hpp"
 
 namespace hybrid {
 
@@ -23,16 +24,8 @@ weft::array<T, static_cast<int>(Rank)> random(const index (&extents)[Rank], unsi
   return a;
 }
 
-template <class Array>
-double difference(const Array& a, const Array& b) {
-  REQUIRE(a.extent() == b.extent());
-  double worst = 0;
-  for (index i = 0; i < a.size(); ++i) {
-    const double d = std::abs(static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i]));
-    worst = d >= worst ? d : worst + (std::isnan(d) ? INFINITY : 0);
-  }
-  return worst;
-}
+using test::largest_difference;
+
 template <class Array>
 bool same_bits(const Array& a, const Array& b) {
   return a.extent() == b.extent() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;

@@ -27,7 +27,7 @@ double dot(const Array& a, const Array& b) {
 template <class Array, class F>
 void compare(Array& x, const Array& gradient, index stride, F&& loss) {
   double worst = 0;
-  for (index i = 0; i < x.size(); i += stride) worst = std::max(worst, std::abs(slope(x.data()[i], loss) - gradient.data()[i]));
+  for (index i = 0; i < x.size(); i += stride) worst = std::max(worst, test::difference(slope(x.data()[i], loss), gradient.data()[i]));
   CHECK(worst < 2e-8);
 }
 
@@ -116,7 +116,7 @@ TEST_CASE("gradients of RAT are its central differences, those of the state incl
     weft::scan(cpu, mixer, p.inputs(9, 12), pieces, {.o = o.view().slice(1, 9, 12)}, second);
     weft::vjp(cpu, mixer, p.inputs(9, 12), second, {.o = w.view().slice(1, 9, 12)}, d_pieces, cut.views(9, 12));
     weft::vjp(cpu, mixer, p.inputs(0, 9), first, {.o = w.view().slice(1, 0, 9)}, d_pieces, cut.views(0, 9));
-    for (auto [a, b] : {std::pair{&cut.q, &d.q}, {&cut.k, &d.k}, {&cut.v, &d.v}, {&cut.g, &d.g}}) CHECK(difference(*a, *b) < 1e-13);
+    for (auto [a, b] : {std::pair{&cut.q, &d.q}, {&cut.k, &d.k}, {&cut.v, &d.v}, {&cut.g, &d.g}}) CHECK(largest_difference(*a, *b) < 1e-13);
     team three{3};
     weft::cpu parallel(three);
     weft::vjp(parallel, mixer, p.inputs(), tape, {.o = w}, d_threads, threads.views(0, time));
@@ -163,11 +163,11 @@ TEST_CASE("gradients of Aaren are its central differences, those of the state in
     weft::scan(cpu, mixer, inputs(6, 11), pieces, {.o = o.view().slice(1, 6, 11)}, second);
     weft::vjp(cpu, mixer, inputs(6, 11), second, {.o = w.view().slice(1, 6, 11)}, d_pieces, {.q = second_q, .k = cut_k.view().slice(1, 6, 11), .v = cut_v.view().slice(1, 6, 11)});
     weft::vjp(cpu, mixer, inputs(0, 6), first, {.o = w.view().slice(1, 0, 6)}, d_pieces, {.q = first_q, .k = cut_k.view().slice(1, 0, 6), .v = cut_v.view().slice(1, 0, 6)});
-    CHECK(difference(cut_k, dk) < 1e-13);
-    CHECK(difference(cut_v, dv) < 1e-13);
-    CHECK(difference(d_pieces.a, d_state.a) < 1e-13);
+    CHECK(largest_difference(cut_k, dk) < 1e-13);
+    CHECK(largest_difference(cut_v, dv) < 1e-13);
+    CHECK(largest_difference(d_pieces.a, d_state.a) < 1e-13);
     for (index i = 0; i < dq.size(); ++i) first_q.data()[i] += second_q.data()[i];
-    CHECK(difference(first_q, dq) < 1e-12);
+    CHECK(largest_difference(first_q, dq) < 1e-12);
   }
 }
 

@@ -23,11 +23,11 @@ TEST_CASE("value heads read the shared heads in turn, in every form") {
       weft::scan(cpu, mixer, p.inputs(first, count), pieces, {.o = cut.view().slice(1, first, count)});
     for (index t = 0; t < 201; ++t) weft::step(cpu, mixer, p.inputs(t, 1), steps, {.o = one.view().slice(1, t, 1)});
     CAPTURE(chunk);
-    CHECK(difference(o, expected) < 1e-14);
-    CHECK(difference(cut, expected) < 1e-14);
-    CHECK(difference(one, expected) < 1e-14);
-    CHECK(difference(steps.chunks.keys, spelt.chunks.keys) < 1e-14);
-    CHECK(difference(pieces.value, spelt.value) < 1e-14);
+    CHECK(largest_difference(o, expected) < 1e-14);
+    CHECK(largest_difference(cut, expected) < 1e-14);
+    CHECK(largest_difference(one, expected) < 1e-14);
+    CHECK(largest_difference(steps.chunks.keys, spelt.chunks.keys) < 1e-14);
+    CHECK(largest_difference(pieces.value, spelt.value) < 1e-14);
     CHECK(same_bits(whole.held, spelt.held));
     CHECK(same_bits(whole.chunks.length, spelt.chunks.length));
   }
@@ -63,7 +63,7 @@ TEST_CASE("chunks of one token that forget all are causal attention") {
   auto cache = dense.state({.batch = 1, .heads = 3, .key_dim = 16, .value_dim = 16, .capacity = 150});
   weft::array<float, 4> o(p.o.extent());
   weft::scan(cpu, dense, {.q = p.q.view(), .k = p.k.view(), .v = p.v.view()}, cache, {.o = o});
-  CHECK(difference(p.o, o) < 2e-6);
+  CHECK(largest_difference(p.o, o) < 2e-6);
 }
 
 TEST_CASE("a chunk longer than the sequence is a gated recurrence of the values") {
@@ -79,7 +79,7 @@ TEST_CASE("a chunk longer than the sequence is a gated recurrence of the values"
     for (index t = 0; t < 300; ++t) {
       const double f = std::exp(p.g(0, t, 0, i));
       v = f * v + (1 - f) * p.v(0, t, 0, i);
-      worst = std::max(worst, std::abs(v - o(0, t, 0, i)));
+      worst = std::max(worst, test::difference(v, o(0, t, 0, i)));
     }
   }
   CHECK(worst < 1e-14);
@@ -102,11 +102,11 @@ TEST_CASE("packed sequences each start their own chunks") {
     const index count = cu[n + 1] - cu[n];
     weft::scan(cpu, mixer, p.inputs(cu[n], count), one, {.o = each.view().slice(1, cu[n], count)});
     const auto row = packed.gather({static_cast<index>(n)});
-    CHECK(difference(row.key, one.key) < 1e-15);
+    CHECK(largest_difference(row.key, one.key) < 1e-15);
     CHECK(row.held(0) == one.held(0));
     CHECK(row.chunks.length(0) == one.chunks.length(0));
   }
-  CHECK(difference(o, each) < 1e-14);
+  CHECK(largest_difference(o, each) < 1e-14);
 }
 
 TEST_CASE("a full RAT state is an error until it grows") {
