@@ -5,6 +5,8 @@
 
 #include <weft/cuda.hpp>
 
+#include "../difference.hpp"
+
 namespace contract {
 namespace {
 
@@ -27,14 +29,9 @@ class bench {
   template <class T, int Rank>
   void close(const weft::device_array<T, Rank>& got, const weft::array<double, Rank>& expected, const std::string& name) {
     const auto there = weft::copy(host, got);
-    double largest = 0, error = 0;
-    for (index i = 0; i < expected.size(); ++i) {
-      largest = std::max(largest, std::abs(expected.data()[i]));
-      const double e = std::abs(static_cast<double>(static_cast<weft::accumulate_t<T>>(there.data()[i])) - expected.data()[i]);
-      error = e <= error ? error : e;
-    }
+    const double error = test::largest_difference(there, expected);
     const double epsilon = std::is_same_v<T, double> ? 1e-14 : std::is_same_v<T, float> ? 2e-6 : std::is_same_v<T, weft::fp16> ? 1e-3 : 8e-3;
-    if (!(error <= epsilon * largest)) wrong.push_back(name + ": " + std::to_string(error));
+    if (!(error <= epsilon * test::largest(expected))) wrong.push_back(name + ": " + std::to_string(error));
   }
 
  private:

@@ -1,18 +1,12 @@
 // Makes a state in one file and folds tokens into it in the other, and back: all ways agree with the literal form.
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <random>
 
+#include "../difference.hpp"
 #include "shared.hpp"
 
 namespace {
-
-double distance(const float* a, const float* b, weft::index n) {
-  double largest = 0;
-  for (weft::index i = 0; i < n; ++i) largest = std::fmax(largest, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-  return std::isfinite(largest) ? largest : 1e30;
-}
 
 template <class Array>
 Array random(Array a, float low, float high) {
@@ -51,7 +45,7 @@ int main() {
     state s = way.begin();
     way.first(in, s, got);
     way.second(in, s, got);
-    const double o = distance(got.data(), expected.data(), got.size()), ht = distance(s.matrix.data(), truth.matrix.data(), truth.matrix.size());
+    const double o = test::largest_difference(got, expected), ht = test::largest_difference(s.matrix, truth.matrix);
     const bool holds = o < 1e-5 && ht < 1e-5;  // values of order 1, sums of 24 products
     std::printf("%s and %s, %s: o %.1e, state %.1e%s\n", base::isa(), wide::isa(), way.name, o, ht, holds ? "" : "  DIFFERS");
     failed |= !holds;
