@@ -46,7 +46,7 @@ weft::array<To, Rank> converted(const weft::array<From, Rank>& from) {
   return to;
 }
 
-// The largest |got - expected| over the largest |expected|; NaN counts as infinite.
+// The largest |got - expected| over the largest |expected|; never NaN, and infinite where either of the two is not finite.
 template <class Got, class Expected>
 double relative_error(const Got* got, const Expected* expected, index n) {
   double worst = 0, largest = 1e-300;
@@ -55,7 +55,7 @@ double relative_error(const Got* got, const Expected* expected, index n) {
     worst = d >= 0 ? std::max(worst, d) : INFINITY;
     largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
   }
-  return worst / largest;
+  return std::isfinite(worst) ? worst / largest : INFINITY;
 }
 
 // Float: rounding of sums of some hundred terms. 16 bits: the rounding of the output itself, 2^-9 of the largest for bf16.
