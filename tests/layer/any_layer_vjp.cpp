@@ -80,6 +80,7 @@ TEST_CASE("copies of a layer share it until one is to be written") {
   scan(executor, small(), {.x = x}, none, {.y = c});
   CHECK(test::largest_difference(b, c) == 0.0);
   CHECK(test::largest_difference(a, c) > 0.0);
+  CHECK(std::isfinite(test::largest_difference(a, c)));
 }
 
 TEST_CASE("layers behind one type say what they lack") {

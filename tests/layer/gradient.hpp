@@ -28,9 +28,7 @@ weft::array<double, R> differences(weft::array<double, R>& a, const std::functio
 // The largest difference over the largest number (or 1, where all are smaller).
 template <class A>
 double relative_difference(const A& got, const A& expected) {
-  double largest = 1;
-  for (weft::index i = 0; i < expected.size(); ++i) largest = std::max(largest, std::abs(static_cast<double>(expected.data()[i])));
-  return largest_difference(got, expected) / largest;
+  return largest_difference(got, expected) / std::max(1.0, largest(expected));
 }
 
 template <int R>

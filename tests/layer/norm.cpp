@@ -47,7 +47,7 @@ TEST_CASE("gated rms norm equals its formula for every order, gate and group") {
   for (index b = 0; b < 2; ++b)
     for (index t = 0; t < 3; ++t)
       for (index h = 0; h < 2; ++h)
-        for (index c = 0; c < D; ++c) worst = std::max(worst, std::abs(o(b, t, h, c) - expected(x, z, w, options, b, t, h, c)));
+        for (index c = 0; c < D; ++c) worst = std::max(worst, test::difference(o(b, t, h, c), expected(x, z, w, options, b, t, h, c)));
   CHECK(worst < 1e-13);
 
   SECTION("in place") {
@@ -78,7 +78,7 @@ TEMPLATE_TEST_CASE("l2 norm makes unit rows of any storage type, wide outputs in
         double sum = 0, worst = 0;
         for (index c = 0; c < D; ++c) sum += static_cast<double>(x(b, t, h, c)) * static_cast<double>(x(b, t, h, c));
         for (index c = 0; c < D; ++c)
-          worst = std::max(worst, std::abs(static_cast<double>(o(b, t, h, c)) - static_cast<double>(x(b, t, h, c)) / std::sqrt(sum + 1e-6)));
+          worst = std::max(worst, test::difference(o(b, t, h, c), static_cast<double>(x(b, t, h, c)) / std::sqrt(sum + 1e-6)));
         CHECK(worst < 4e-7);
       }
   SECTION("a row of zeros stays one") {
@@ -100,6 +100,14 @@ TEST_CASE("norms say what is wrong with their arguments") {
   CHECK_THROWS_WITH(l2_norm<float>(executor, x, o, std::numeric_limits<double>::infinity()), Contains("eps: expected 0 or a positive, finite number, got inf"));
   CHECK_THROWS_WITH(rms_norm_gated<float>(executor, x, x, w, o, {.group_size = 3}), Contains("group_size: expected a divisor of 8"));
   CHECK_THROWS_WITH(l2_norm<float>(executor, x, x.view().slice(1, 0, 1)), Contains("o: expected [1, 2, 2, 8]"));
+  CHECK_THROWS_WITH(rms_norm<float>(executor, x, view<const float, 1>(o.data() + 8, {8}), o), Contains("o: expected memory apart from weight"));
+  for (const index size : {index{-1}, index{1} << 62}) {
+    const view<float, 4> odd(x.data(), {size, 2, 2, 8}), to(o.data(), odd.extent);
+    CHECK_THROWS_WITH(rms_norm<float>(executor, odd, w, to), Contains("x: expected extents from 0 up"));
+    CHECK_THROWS_WITH(l2_norm<float>(executor, odd, to), Contains("x: expected extents from 0 up"));
+  }
+  const view<float, 4> none(x.data(), {1 << 20, 1 << 20, 1 << 10, 0});  // returns at once
+  CHECK_NOTHROW(l2_norm<float>(executor, none, none));
 }
 
 }  // namespace

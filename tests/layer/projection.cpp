@@ -27,7 +27,7 @@ double worst(const projection<T>& p, const array<T, 3>& x, const array<Out, 3>& 
   double d = 0;
   for (index b = 0; b < x.extent(0); ++b)
     for (index t = 0; t < x.extent(1); ++t)
-      for (index o = 0; o < p.outputs(); ++o) d = std::max(d, std::abs(static_cast<double>(y(b, t, o)) - exact(p, x, b, t, o)));
+      for (index o = 0; o < p.outputs(); ++o) d = std::max(d, test::difference(y(b, t, o), exact(p, x, b, t, o)));
   return d;
 }
 
@@ -58,7 +58,7 @@ TEMPLATE_TEST_CASE("projection of wide inputs by 16-bit weights, and by two of t
       for (index o = 0; o < 30; ++o) {
         double sum = static_cast<double>(p.bias(o));
         for (index i = 0; i < 20; ++i) sum += static_cast<double>(p.weight(o, i)) * static_cast<double>(x(b, t, i));
-        d = std::max(d, std::abs(static_cast<double>(y(b, t, o)) - sum));
+        d = std::max(d, test::difference(y(b, t, o), sum));
       }
   CHECK(d < 1e-5);
 
@@ -127,6 +127,7 @@ TEST_CASE("projection says what is wrong with its arguments") {
   array<float, 3> x({1, 2, 3}), y({1, 2, 4}), less({1, 2, 2});
   CHECK_THROWS_WITH(project<float>(executor, p, less, y), Contains("x: expected [1, 2, 3], got [1, 2, 2]"));
   CHECK_THROWS_WITH(project<float>(executor, p, x, less), Contains("y: expected [1, 2, 4], got [1, 2, 2]"));
+  CHECK_THROWS_WITH(project<float>(executor, p, view<float, 3>(x.data(), {1, -2, 3}), view<float, 3>(y.data(), {1, -2, 4})), Contains("x: expected extents from 0 up"));
   array<float, 3> shared({1, 2, 7});
   CHECK_THROWS_WITH(project<float>(executor, p, shared.view().slice(2, 0, 3), shared.view().slice(2, 1, 4)), Contains("y: expected memory apart from x"));
 }

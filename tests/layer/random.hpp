@@ -5,6 +5,8 @@
 #include <weft/core/array.hpp>
 #include <weft/core/dtype.hpp>
 
+#include "../difference.hpp"
+
 namespace test {
 
 template <class T, int R>
@@ -14,13 +16,6 @@ weft::array<T, R> normal(std::array<weft::index, static_cast<std::size_t>(R)> ex
   std::normal_distribution<double> draw(0.0, scale);
   for (weft::index i = 0; i < a.size(); ++i) a.data()[i] = static_cast<T>(static_cast<weft::accumulate_t<T>>(draw(bits)));
   return a;
-}
-
-template <class A>
-double largest_difference(const A& a, const A& b) {
-  double d = a.extent() == b.extent() ? 0.0 : 1e300;
-  for (weft::index i = 0; d < 1e300 && i < a.size(); ++i) d = std::max(d, std::abs(static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i])));
-  return d;
 }
 
 }  // namespace test

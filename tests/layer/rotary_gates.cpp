@@ -40,13 +40,30 @@ TEST_CASE("rotary turns the pairs by position times frequency and leaves the res
             const double angle = static_cast<double>(100 * b + t) * std::pow(1000.0, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
             expected = 1.5 * (x(b, t, h, c) * std::cos(angle) + (second ? 1.0 : -1.0) * x(b, t, h, other) * std::sin(angle));
           }
-          worst = std::max(worst, std::abs(o(b, t, h, c) - expected));
+          worst = std::max(worst, test::difference(o(b, t, h, c), expected));
         }
   CHECK(worst < 1e-13);
 
   auto y = x;
   rotary<double>(executor, y, cos, sin, y, interleaved);
   CHECK(test::largest_difference(y, o) == 0.0);
+}
+
+TEST_CASE("rotary says what is wrong with its arguments") {
+  using Catch::Matchers::Contains;
+  cpu executor;
+  array<std::int64_t, 2> positions({1, 2});
+  array<float, 4> x({1, 2, 1, 4}), o(x.extent());
+  array<float, 3> cos({1, 2, 2}), sin({1, 2, 2});
+  const auto f = rotary_frequencies(4, 1000.0);
+  CHECK_THROWS_WITH(rotary_angles<float>(executor, positions, f, cos, cos), Contains("sin: expected memory apart from cos"));
+  CHECK_THROWS_WITH(rotary_angles<float>(executor, positions, f, view<float, 3>(cos.data(), cos.extent(), {0, 0, 1}), sin), Contains("cos: expected a place of its own"));
+  CHECK_THROWS_WITH(rotary_angles<float>(executor, view<const std::int64_t, 2>(positions.data(), {1, -2}), f, cos, sin), Contains("positions: expected extents from 0 up"));
+  CHECK_THROWS_WITH(rotary<float>(executor, x, cos, sin, view<float, 4>(cos.data(), {1, 1, 1, 4})), Contains("o: expected [1, 2, 1, 4]"));
+  CHECK_THROWS_WITH(rotary<float>(executor, x.view().slice(1, 0, 1), cos.view().slice(1, 0, 1), sin.view().slice(1, 0, 1), view<float, 4>(cos.data(), {1, 1, 1, 4})), Contains("o: expected memory apart from cos"));
+  CHECK_THROWS_WITH(rotary<float>(executor, x.view().slice(1, 0, 1), cos.view().slice(1, 0, 1), sin.view().slice(1, 0, 1), view<float, 4>(sin.data(), {1, 1, 1, 4})), Contains("o: expected memory apart from sin"));
+  const view<float, 4> odd(x.data(), {-1, 2, 1, 4}), to(o.data(), odd.extent);
+  CHECK_THROWS_WITH(rotary<float>(executor, odd, cos, sin, to), Contains("x: expected extents from 0 up"));
 }
 
 TEST_CASE("yarn keeps fast frequencies, divides slow ones and reduces to plain rotary at factor 1") {

@@ -48,7 +48,7 @@ TEMPLATE_TEST_CASE("short convolution: scan, literal and steps equal the definit
   double worst = 0;
   for (index b = 0; b < 2; ++b)
     for (index t = 0; t < time; ++t)
-      for (index c = 0; c < channels; ++c) worst = std::max(worst, std::abs(static_cast<double>(o(b, t, c)) - p.expected(b, t, c)));
+      for (index c = 0; c < channels; ++c) worst = std::max(worst, test::difference(o(b, t, c), p.expected(b, t, c)));
   CHECK(worst < 1e-5);
 
   array<R, 3> by_steps(o.extent()), literal(o.extent());

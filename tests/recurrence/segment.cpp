@@ -8,6 +8,7 @@
 
 #include "../failing_allocator.hpp"
 #include "catch.hpp"
+#include "difference.hpp"
 
 namespace {
 
@@ -58,11 +59,8 @@ template <class S>
 double difference(const S& x, const S& y) {
   double worst = 0, top = 0;
   weft::for_each_part(x, y, [&](const auto& p, const auto& r) {
-    REQUIRE(p.data.extent() == r.data.extent());
-    for (index i = 0; i < p.data.size(); ++i) {
-      worst = std::max(worst, static_cast<double>(std::abs(p.data.data()[i] - r.data.data()[i])));
-      top = std::max(top, static_cast<double>(std::abs(r.data.data()[i])));
-    }
+    worst = std::max(worst, test::largest_difference(p.data, r.data));
+    top = std::max(top, test::largest(r.data));
   });
   CHECK(top > 0);
   return worst / top;
@@ -96,12 +94,7 @@ void check(call<M>& c) {
     weft::scan_in_segments(cpu, c.mixer, c.in, alone, {.o = of_alone}, pieces);
     weft::scan_in_segments(pair, c.mixer, c.in, together, {.o = of_pair}, pieces);
     CHECK(difference(alone, scanned) <= bound);
-    double worst = 0, top = 0;
-    for (index i = 0; i < o.size(); ++i) {
-      worst = std::max(worst, static_cast<double>(std::abs(of_alone.data()[i] - o.data()[i])));
-      top = std::max(top, static_cast<double>(std::abs(o.data()[i])));
-    }
-    CHECK(worst <= bound * top);
+    CHECK(test::largest_difference(of_alone, o) <= bound * test::largest(o));
     CHECK(std::memcmp(of_alone.data(), of_pair.data(), o.bytes()) == 0);
     CHECK(difference(alone, together) == 0);
   }

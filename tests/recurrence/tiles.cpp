@@ -9,6 +9,7 @@
 #include <weft/recurrence/literal.hpp>
 
 #include "catch.hpp"
+#include "difference.hpp"
 
 namespace {
 
@@ -54,16 +55,9 @@ void check_tile(const M& mixer, const typename M::inputs& in, const case_data& d
   cpu executor;
   WEFT_ISA::detail::scan_engine<M::axes, Tile, 64, float>(executor, job);
 
-  const auto close = [](const array<float, 4>& got, const array<float, 4>& want) {
-    float worst = 0, largest = 0;
-    for (weft::index i = 0; i < want.size(); ++i) {
-      worst = std::max(worst, std::abs(got.data()[i] - want.data()[i]));
-      largest = std::max(largest, std::abs(want.data()[i]));
-    }
-    return worst <= 16 * 1.2e-7f * largest;  // 16 float epsilons of the largest value: the bound of the promises
-  };
-  CHECK(close(o, expected));
-  CHECK(close(state.matrix, expected_state.matrix));
+  const double bound = 16 * 1.2e-7;  // 16 float epsilons of the largest value: the bound of the promises
+  CHECK(test::largest_difference(o, expected) <= bound * test::largest(expected));
+  CHECK(test::largest_difference(state.matrix, expected_state.matrix) <= bound * test::largest(expected_state.matrix));
 }
 
 template <class M>

@@ -58,8 +58,7 @@ struct training {
   }
   double distance(const training& other) const {
     double d = 0;
-    for (std::size_t i = 0; i < list.size(); ++i)
-      for (std::size_t j = 0; j < list[i].value.size(); ++j) d = std::max(d, std::abs(static_cast<double>(list[i].value[j] - other.list[i].value[j])));
+    for (std::size_t i = 0; i < list.size(); ++i) d = std::max(d, test::largest_difference(list[i].value, other.list[i].value));
     return d;
   }
 };

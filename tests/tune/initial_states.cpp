@@ -139,7 +139,7 @@ TEST_CASE("several tuned states and none serve the rows of one batch, bit for bi
       scan(executor, mixer, {.q = piece(q), .k = piece(k), .v = piece(v), .beta = piece(beta)}, alone, {.o = own.view().slice(1, from, n)});
     }
     double difference = 0;
-    for (index i = 0; i < own.size(); ++i) difference = std::max(difference, static_cast<double>(std::abs(own.data()[i] - o.data()[b * own.size() + i])));
+    for (index i = 0; i < own.size(); ++i) difference = std::max(difference, test::difference(own.data()[i], o.data()[b * own.size() + i]));
     CHECK(difference < 1e-6);
     CHECK(test::largest_difference(alone.matrix, batch->gather({b}).matrix) < 1e-6);
   }
