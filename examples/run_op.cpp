@@ -3,6 +3,7 @@
 #include <weft/io/safetensors_writer.hpp>
 
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "support/operators.hpp"
@@ -11,7 +12,8 @@
 namespace {
 
 struct command {
-  std::string file, op, attributes, out, mode = "scan", device = "cpu";
+  std::string file, out, mode = "scan", device = "cpu";
+  std::optional<std::string> op, attributes;
   bool gradients = false;
   int threads = 1;
 };
@@ -24,12 +26,12 @@ std::string metadata_or(const weft::tensor_file& file, const std::string& key, c
 int run(const command& c) {
   const ops::mode mode = ops::parse_mode(c.mode);
   const auto file = weft::tensor_file::read(c.file);
-  const std::string name = c.op.empty() ? metadata_or(file, "operator", "") : c.op;
-  weft::require(!name.empty(), weft::errc::missing, "--op: expected the name of an operator, since the metadata of ", c.file, " states none");
+  const std::string name = c.op ? *c.op : metadata_or(file, "operator", "");
+  weft::require(c.op || !name.empty(), weft::errc::missing, "--op: expected the name of an operator, since the metadata of ", c.file, " states none");
   const ops::op& which = ops::find_operator(name);
 
   auto attributes = ops::attributes::parse(metadata_or(file, "attributes", "{}"), "attributes of " + c.file);
-  if (!c.attributes.empty()) attributes.merge(ops::attributes::parse(c.attributes, "--attrs"));
+  if (c.attributes) attributes.merge(ops::attributes::parse(*c.attributes, "--attrs"));
 
   Eigen::ThreadPool threads(c.threads - 1);  // the calling thread is one more
   weft::eigen_pool pool(threads);

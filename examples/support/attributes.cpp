@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace ops {
 namespace {
@@ -38,8 +39,14 @@ attributes attributes::parse(std::string_view json, std::string_view where) {
   require(!nested(json), errc::value, where, ": expected a flat JSON object, got a nested one");
   attributes out;
   nlohmann::json object;
+  std::set<std::string> names;
+  std::string twice;  // the parser keeps the last of equal names
+  const auto once = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& name) {
+    if (event == nlohmann::json::parse_event_t::key && !names.insert(name.get<std::string>()).second) twice = name.get<std::string>();
+    return true;
+  };
   try {
-    object = nlohmann::json::parse(json);
+    object = nlohmann::json::parse(json, once);
   } catch (const nlohmann::json::parse_error& e) {
     const std::size_t at = e.byte > 0 ? e.byte - 1 : 0;
     require(at < json.size(), errc::value, where, ": expected a JSON object, got text that ends before it does");
@@ -48,6 +55,7 @@ attributes attributes::parse(std::string_view json, std::string_view where) {
     fail(errc::value, where, ": expected a JSON object, got a number that no double holds");
   }
   require(object.is_object(), errc::value, where, ": expected a JSON object, got ", object.type_name());
+  require(twice.empty(), errc::value, where, ": expected each name once, got ", weft::io::quoted(twice), " twice");
   for (const auto& [name, v] : object.items()) {
     if (v.is_boolean()) out.values_[name] = v.get<bool>();
     else if (v.is_number_integer() && !(v.is_number_unsigned() && v.get<std::uint64_t>() > INT64_MAX)) out.values_[name] = v.get<std::int64_t>();

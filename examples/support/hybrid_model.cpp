@@ -195,15 +195,28 @@ model_state model::restore(const std::filesystem::path& path) const {
   const auto logits = weft::to_array<float, 1>(file.at("logits"));
   require(seen.size() == 1 && seen(0) >= 0, errc::value, file.name(), ": tensor seen: expected a count");
   require(logits.size() == (seen(0) > 0 ? vocabulary : 0), errc::shape, file.name(), ": tensor logits: expected 256 elements, got ", logits.size());
-  for (const float x : std::span(logits.data(), static_cast<std::size_t>(logits.size())))
-    require(std::isfinite(x), errc::value, file.name(), ": tensor logits: expected finite numbers, got ", x);
+  const auto require_finite = [&](const std::string& name, weft::tensor t) {
+    t.shape = {t.count()};
+    const auto numbers = weft::to_array<float, 1>(t);
+    for (const float x : std::span(numbers.data(), static_cast<std::size_t>(numbers.size())))
+      require(std::isfinite(x), errc::value, file.name(), ": tensor ", name, ": expected finite numbers, got ", x);
+  };
+  require_finite("logits", file.at("logits"));
+  for (const weft::tensor& t : file.tensors()) {
+    bool known = t.name == "seen" || t.name == "logits";
+    for (std::size_t i = 0; i < weights_.blocks.size(); ++i) known |= t.name.starts_with(layer_name(i) + ".");
+    require(known, errc::file, file.name(), ": tensor ", t.name, ": expected a part of this model's state, got another");
+  }
   s.seen = seen(0);
   s.logits.assign(logits.data(), logits.data() + logits.size());
   for (std::size_t i = 0; i < weights_.blocks.size(); ++i) {
     s.layers.push_back(weft::restore_parts(weights_.blocks[i].mixer, file, layer_name(i)));
     for (const weft::tensor& t : s.layers.back().parts()) {
       require(t.shape[0] == 1, errc::shape, file.name(), ": tensor ", layer_name(i), ".", t.name, ": expected one sequence, got ", t.shape[0]);
-      if (t.name != "length") continue;
+      if (t.name != "length") {
+        require_finite(layer_name(i) + "." + t.name, t);
+        continue;
+      }
       const auto length = weft::to_array<std::int64_t, 1>(t);
       require(length(0) == s.seen, errc::value, file.name(), ": tensor ", layer_name(i), ".length: expected ", s.seen, " as seen says, got ", length(0));
     }

@@ -1,5 +1,7 @@
 #include "tensor.hpp"
 
+#include <algorithm>
+
 namespace ops {
 
 tensor_map tensors_of(const weft::tensor_file& file) {
@@ -11,6 +13,12 @@ tensor_map tensors_of(const weft::tensor_file& file) {
 const weft::tensor& tensor_reader::get(std::string_view name) const {
   const auto at = tensors_.find(name);
   weft::require(at != tensors_.end(), weft::errc::missing, name, ": expected a tensor of this name, got none");
+  // A tensor without elements may claim any number of tokens, and a call goes through them.
+  index room = index{1} << 24;
+  if (at->second.count() == 0)
+    for (const index e : at->second.shape) room /= std::max<index>(1, e);
+  weft::require(room > 0, weft::errc::shape, name, ": expected extents whose product, zeros aside, is at most 2^24 where there are no elements, got ",
+                weft::check::list(at->second.shape));
   return at->second;
 }
 

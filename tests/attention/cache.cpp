@@ -144,6 +144,19 @@ TEST_CASE("surplus keys go into the cache first") {
   }
 }
 
+TEST_CASE("surplus keys that cannot be are refused, and the cache stays") {
+  const sizes s{2, 6, 4, 2, 8, 8};
+  const local m{.select = {.window = 4}};
+  call<float> c(s);
+  auto state = m.state(shape_of(s, 6));
+  const auto before = state;
+  for (const auto& [batch, time] : {std::pair<index, index>{2, -98}, {-2, 6}, {2, index{1} << 60}}) {
+    const weft::view<const float, 4> k(c.k.data(), {batch, time, 2, 8}), v(c.v.data(), k.extent);
+    CHECK_THROWS_AS(weft::append(m, k, v, state), weft::error);
+    CHECK(state.length(0) == before.length(0));
+  }
+}
+
 TEST_CASE("a saved cache that lies about itself is refused") {
   const auto file = std::filesystem::temp_directory_path() / ("weft-lying-cache-" + std::to_string(std::random_device{}()));
   const auto refusal = [&](const auto& m, const auto& cache) {

@@ -343,6 +343,10 @@ TEST_CASE("finished results over any split of the keys merge, virtual keys among
     CHECK(largest_difference(parts[1].lse, whole.lse) <= 2e-6);
   }
 
+  const weft::view<float, 4> odd(whole.o.data(), {2, -61, 4, 8});
+  const weft::view<float, 3> odd_lse(whole.lse.data(), {2, -61, 4});
+  CHECK_THROWS_WITH(weft::merge(cpu, {weft::finished<float>{odd, odd_lse}}, odd, odd_lse), Catch::Matchers::Contains("o: expected extents from 0 up"));
+
   // A key outside of every cache: its score and its value, for the last query.
   const call<float> first = over(60, [](index c) { return c == 0; });
   weft::array<float, 4> value({2, 1, 4, 8}), o(value);

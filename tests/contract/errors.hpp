@@ -82,6 +82,19 @@ inline void refuses_wrong_calls(const subject& m, dice& d) {
   narrow.stride[1] = extent.back() - 1;
   for (const tensor& bad : {repeated, narrow}) wrong(a.in, bad, {}, {errc::overlap}, "o");
 
+  // Extents below 0, and more elements than memory has, on which all tensors agree.
+  for (const auto& [batch, time] : {std::pair<index, index>{-1, 3}, {2, -3}, {2, index{1} << 61}, {index{1} << 31, index{1} << 31}}) {
+    sizes odd = p.s;
+    odd.batch = batch, odd.time = time;
+    auto in = a.in;
+    tensor to = o;
+    for (std::size_t i = 0; i < in.size(); ++i) in[i].extent = odd.extents(p.fields[i].info);
+    to.extent = m.output_extents(odd);
+    CAPTURE(batch, time);
+    wrong(in, to, {}, any, "");
+    wrong(in, to, {}, any, "", verb::literal);
+  }
+
   // Key heads that divide nothing are those of the first input that has them.
   auto few = a.in;
   std::string first;

@@ -1,7 +1,9 @@
 // Which views share elements, against every element listed.
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <weft/core/check.hpp>
@@ -83,4 +85,34 @@ TEST_CASE("Large interleaved views are told apart at once") {
   const view<float, 4> turned(at + H * D, {8, H, T, D}, {T * row, D, row, 1});
   CHECK_FALSE(check::share_elements({"q", q}, {"k", turned}));
   CHECK(check::share_elements({"k", k}, {"k", turned}));
+}
+
+TEST_CASE("Strides that no tensor has are told from each other in bounded time, or count as shared") {
+  const std::array<weft::index, 4> extent{100, 100, 100, 1};
+  float* const at = reinterpret_cast<float*>(std::uintptr_t{1} << 40);
+  const view<float, 4> a(at, extent, {4620, 4622, 4624, 1}), b(at + 1, extent, {4626, 4630, 4636, 1});
+  CHECK(check::share_elements({"a", a}, {"b", b}));
+  CHECK(check::shares_with_itself({"a", a}));
+}
+
+TEST_CASE("Extents and strides that no memory has are refused by every check") {
+  constexpr weft::index huge = weft::index{1} << 62, least = std::numeric_limits<weft::index>::min();
+  float number = 0;
+  const auto complaint = [](const auto& v) -> std::string {
+    try {
+      check::tensor("x", v, v.extent, false, false);
+    } catch (const weft::error& e) {
+      CHECK(e.code() == weft::errc::shape);
+      return e.what();
+    }
+    return {};
+  };
+  CHECK(complaint(view<float, 2>(&number, {-1, 3})) == "weft: x: expected extents from 0 up and elements within 2^60 bytes, got [-1, 3] with strides [3, 1]");
+  for (const auto& extent : {std::array<weft::index, 4>{huge, 1, 1, 1}, {1, huge, huge, 8}, {0, huge, huge, 8}, {8, huge, huge, 0}, {least, least, 2, 2}, {1 << 20, 1 << 20, 1 << 20, 1}})
+    CHECK(!complaint(view<float, 4>(&number, extent)).empty());
+  for (const auto& stride : {std::array<weft::index, 2>{least, 1}, {huge, 1}, {-huge, 1}, {1, least}, {huge / 8, huge / 8}, {huge / 8, -huge / 8}})
+    CHECK(!complaint(view<float, 2>(&number, {2, 2}, stride)).empty());
+  CHECK(complaint(view<float, 2>(&number, {1, 1}, {least, huge})).empty());
+  CHECK(complaint(view<float, 2>(&number, {2, 0}, {least, huge})).empty());
+  CHECK(complaint(view<float, 4>(&number, {0, 1 << 20, 1 << 20, 8})).empty());
 }

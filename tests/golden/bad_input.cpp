@@ -131,6 +131,16 @@ TEST_CASE("tensors that are missing or have wrong shapes are named") {
   refuses(turn().put("positions", {5}, weft::dtype::i64), errc::shape, "positions:");
 }
 
+TEST_CASE("tensors without elements are answered at once, and of claims beyond measure the tensor is named") {
+  const index most = index{1} << 40;
+  const auto none = [](index time) {
+    return request("gated_delta_rule").put("q", {0, time, 2, 3}).put("k", {0, time, 2, 3}).put("v", {0, time, 4, 2}).put("g", {0, time, 4}).put("beta", {0, time, 4});
+  };
+  for (const ops::mode how : {ops::mode::scan, ops::mode::literal, ops::mode::step, ops::mode::split}) CHECK(none(1000).run(how).outputs.contains("o"));
+  refuses(none(most), errc::shape, "expected extents whose product, zeros aside, is at most 2^24");
+  refuses(request("l2norm").put("x", {1 << 20, 1 << 20, 1 << 10, 0}), errc::shape, "x: expected extents whose product");
+}
+
 TEST_CASE("chunks, heads and states that do not fit are named") {
   refuses(rat().with(R"({"chunk_size": 0})"), errc::value, "chunk_size: expected an integer from 1");
   refuses(rat().with(R"({"rope_base": -1})"), errc::value, "rope_base: expected at least 0");
@@ -178,6 +188,7 @@ TEST_CASE("attributes that an operator lacks or that are out of range are named"
   refuses(gated_delta().with(R"({"scale": [1]})"), errc::value, "--attrs");
   refuses(gated_delta().with(R"({"scale": 1e999})"), errc::value, "--attrs: expected a JSON object, got a number that no double holds");
   refuses(gated_delta().with("{\"scale\": 1" + std::string(299, '0') + "}"), errc::value, "scale: expected a number that a float holds, got 1e+299");
+  refuses(gated_delta().with(R"({"scale": 1, "scale": 2})"), errc::value, "--attrs: expected each name once, got \"scale\" twice");
   refuses(gated_delta().with(R"({"scale": NaN})"), errc::value, "--attrs: expected a JSON object, got text that is no JSON at byte 11, \"NaN}\"");
   refuses(gated_delta().with(R"({"scale": 1)"), errc::value, "--attrs: expected a JSON object, got text that ends before it does");
   refuses(gated_delta().with("3"), errc::value, "--attrs: expected a JSON object, got number");

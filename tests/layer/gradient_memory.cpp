@@ -32,11 +32,11 @@ void hold(const L& layer, index every) {
   auto d = weft::zero_gradients(layer);
   weft::cpu warm, fresh;
   weft::tape first{.every = every}, tape{.every = every};
-  // One row stands for all tokens: what does not run reads and writes none.
-  const std::array<index, 3> all_rows{0, 0, 1};
-  const weft::view<const double, 3> from(x.data(), x.extent(), all_rows);
-  const weft::view<double, 3> to(y.data(), x.extent(), all_rows), d_to(d_x.data(), x.extent(), all_rows);
-  const auto told = weft::gradient_memory(warm, layer, {.x = from}, start, {.y = to}, {.y = from}, {.x = d_to, .parameters = &d}, every);
+  // One row stands for all tokens: what does not run reads none, and writes none.
+  const weft::view<const double, 3> from(x.data(), x.extent(), {0, 0, 1});
+  const auto told = weft::gradient_memory(warm, layer, {.x = from}, start, {.y = y}, {.y = from}, {.x = d_x, .parameters = &d}, every);
+  CHECK(std::all_of(y.data(), y.data() + y.size(), [](double e) { return e == 0; }));
+  CHECK(std::all_of(d_x.data(), d_x.data() + d_x.size(), [](double e) { return e == 0; }));
 
   auto state = start, again = start;
   weft::scan(warm, layer, {.x = x}, again, {.y = y}, first);
@@ -52,15 +52,14 @@ void hold(const L& layer, index every) {
     weft::vjp(fresh, layer, {.x = x}, tape, {.y = x}, d_state, {.x = d_x, .parameters = &d});
     back = most_held;
   }
-  // Besides: names, and lists of the rows of tensors that lie between each other's, which the checks hold for a moment.
+  // More is seen by names, which the checks hold for a moment; less where a call has given back a part before it takes the next.
   struct one {
     std::size_t said;
     std::ptrdiff_t seen, besides;
   };
   for (const auto& [said, seen, besides] : {one{told.tape, recorded, 4096}, one{told.vjp, back, 12288}}) {
     CAPTURE(every, said, seen);
-    CHECK(seen >= static_cast<std::ptrdiff_t>(said));
-    CHECK(seen <= static_cast<std::ptrdiff_t>(said) + besides);
+    CHECK(std::abs(seen - static_cast<std::ptrdiff_t>(said)) <= besides);
     CHECK(static_cast<std::ptrdiff_t>(said) > 2 * besides);
   }
 }

@@ -1,5 +1,6 @@
 // The tiny trained model, held against the published model's numbers.
 #include "../catch.hpp"
+#include "../difference.hpp"
 
 #include <filesystem>
 #include <fstream>
@@ -47,9 +48,7 @@ hybrid::model_state after_prompt(const hybrid::model& model, cpu& executor, std:
 }
 
 double distance(std::span<const float> got, const float* stored) {
-  double d = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) d = std::max(d, std::abs(static_cast<double>(got[i]) - static_cast<double>(stored[i])));
-  return d;
+  return test::largest_difference(got, std::span(stored, got.size()));
 }
 
 // Four times the published model's own float32 error on its logits.
@@ -127,7 +126,30 @@ TEST_CASE("states that are not this model's are refused by name") {
   CHECK_THROWS_WITH(model.restore(folder / "model.safetensors"), Contains("metadata format"));
   CHECK_THROWS_WITH(model.restore(folder / "nothing"), Contains("nothing"));
 
+  // A number that is none in some layer's state, and a part too many.
   model.save(after_prompt(model, executor, r.bytes().first(5)), path);
+  const auto spoilt = [&](const std::string& name) {
+    const auto saved = tensor_file::read(path);
+    tensor_writer again;
+    for (const auto& [key, value] : saved.metadata()) again.metadata(key, value);
+    const std::vector<unsigned char> nan(1 << 20, 0xff);
+    for (const tensor& t : saved.tensors()) again.add(t.name, t.type, t.shape, t.name == name ? static_cast<const void*>(nan.data()) : t.data);
+    if (!saved.find(name)) again.add(name, dtype::f32, {1}, nan.data());
+    const auto to = fs::temp_directory_path() / "weft_spoilt_state.safetensors";
+    again.write(to);
+    std::string message;
+    try {
+      model.restore(to);
+    } catch (const weft::error& e) {
+      message = e.what();
+    }
+    fs::remove(to);
+    return message;
+  };
+  for (const tensor& t : tensor_file::read(path).tensors())
+    if (t.type == dtype::f32) CHECK_THAT(spoilt(t.name), Contains("tensor " + t.name + ": expected finite numbers, got") && Contains("nan"));
+  CHECK_THAT(spoilt("layer.99.matrix"), Contains("tensor layer.99.matrix: expected a part of this model's state"));
+
   const auto size = fs::file_size(path);
   fs::resize_file(path, size - 4);
   CHECK_THROWS_AS(model.restore(path), weft::error);

@@ -1,5 +1,6 @@
 // Every layer file: held against what the published layer computed, and the layer's contract.
 #include "../catch.hpp"
+#include "../difference.hpp"
 
 #include <cstring>
 #include <limits>
@@ -46,7 +47,7 @@ double largest_difference(const any_state& a, const any_state& b) {
       continue;
     }
     const auto x = layer_file::numbers(left[i]), y = layer_file::numbers(right[i]);
-    for (std::size_t j = 0; j < x.size(); ++j) d = std::max(d, std::abs(x[j] - y[j]));
+    d = std::max(d, test::largest_difference(x, y));
   }
   return d;
 }
@@ -54,7 +55,7 @@ double largest_difference(const view<const float, 3>& a, const view<const float,
   double d = 0;
   for (index i = 0; i < a.extent[0]; ++i)
     for (index t = 0; t < a.extent[1]; ++t)
-      for (index c = 0; c < a.extent[2]; ++c) d = std::max(d, std::abs(static_cast<double>(a(i, t, c)) - static_cast<double>(b(i, t, c))));
+      for (index c = 0; c < a.extent[2]; ++c) d = std::max(d, test::difference(a(i, t, c), b(i, t, c)));
   return d;
 }
 
@@ -148,16 +149,16 @@ TEST_CASE("a layer's state is a value: copied, gathered, saved and restored") {
   std::filesystem::remove(scratch);
 }
 
-// The tensors of a file but one, which is left out or replaced by zeros of another shape or type.
-tensor_file changed(const tensor_file& file, const std::string& name, const std::vector<index>& shape, weft::dtype type = weft::dtype::f32) {
+// The tensors of a file but one, which is left out or replaced by one of another shape or type, of equal bytes.
+tensor_file changed(const tensor_file& file, const std::string& name, const std::vector<index>& shape, weft::dtype type = weft::dtype::f32, int byte = 0) {
   const auto scratch = std::filesystem::temp_directory_path() / "weft_changed_layer.safetensors";
   tensor_writer writer;
   for (const tensor& t : file.tensors())
     if (t.name != name) writer.add(t.name, t.type, t.shape, t.data);
   index count = shape.empty() ? 0 : 1;
   for (const index e : shape) count *= e;
-  const std::vector<double> zeros(static_cast<std::size_t>(count));
-  if (!shape.empty()) writer.add(name, type, shape, zeros.data());
+  const std::vector<unsigned char> bytes(8 * static_cast<std::size_t>(count), static_cast<unsigned char>(byte));
+  if (!shape.empty()) writer.add(name, type, shape, bytes.data());
   for (const auto& [key, value] : file.metadata()) writer.metadata(key, value);
   writer.write(scratch);
   auto out = tensor_file::read(scratch);
@@ -231,6 +232,32 @@ TEST_CASE("stored results of other shapes and types are refused by name, what wa
     };
     CHECK_THROWS_WITH(compare(), Contains(v.tensor) && Contains(v.expected) && Contains(v.got));
   }
+}
+
+TEST_CASE("stored numbers that are none are refused, and of ours none holds") {
+  const auto file = tensor_file::read(folder / "mamba2_mixer.safetensors");
+  const auto compare = [](const tensor_file& f) {
+    cpu executor;
+    layer_file::run<float> layer(f, layers::known<float>());
+    layer.prefill(executor);
+    layer.decode(executor);
+    return layer.compare();
+  };
+  constexpr int nan = 0xff, huge = 0x7e;  // 8e37
+  for (const char* name : {"input", "decode_input", "output", "final.recurrent", "D"}) {
+    CAPTURE(name);
+    CHECK_THROWS_WITH(compare(changed(file, name, file.at(name).shape, dtype::f32, nan)), Contains(name) && Contains("expected finite numbers, got") && Contains("nan"));
+  }
+  const auto report = compare(changed(file, "out_proj.weight", file.at("out_proj.weight").shape, dtype::f32, huge));
+  CHECK_FALSE(report.holds());
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const auto& t : report.tensors)
+    if (t.name.ends_with("output")) {
+      CAPTURE(t.name);
+      CHECK_FALSE(t.holds);
+      CHECK(t.max_abs == infinity);
+    }
+  CHECK(report.largest({"output"}, [](const auto& t) { return t.relative(); }) == infinity);
 }
 
 TEST_CASE("a setting that is missing or senseless is named") {

@@ -98,9 +98,9 @@ TEST_CASE("attention refuses a NaN or an infinity by its tensor, and settings th
   const weft::attention<float> mixer;
   CHECK(complaint(mixer, {.q = q, .k = k, .v = k}) == "");
   k(0, 1, 0, 2) = not_a_number;
-  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) .starts_with("weft: k: expected finite numbers, got "));
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}).starts_with("weft: k: expected finite numbers, got "));
   k(0, 1, 0, 2) = infinity;
-  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) == "weft: k: expected finite numbers, got inf");
+  CHECK(complaint(mixer, {.q = q, .k = k, .v = q}) == "weft: k: expected finite numbers, got inf at [0, 1, 0, 2]");
   k(0, 1, 0, 2) = 0;
   weft::array<float, 1> sink({2});
   sink(0) = -infinity;

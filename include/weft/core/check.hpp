@@ -30,7 +30,7 @@ struct list {
   }
 };
 
-// Extents as expected, a unit last stride where a row has a width, no elements behind a null pointer.
+// Extents as expected and such that memory can have them, a unit last stride where a row has a width, no elements behind a null pointer.
 inline void tensor(const operand& v, std::span<const index> expected, bool optional, bool unit_last) {
   if (v.null()) {
     require(optional || std::find(expected.begin(), expected.end(), 0) != expected.end(), errc::missing, v.name, ": expected ", list(expected), ", got a null view");
@@ -38,6 +38,7 @@ inline void tensor(const operand& v, std::span<const index> expected, bool optio
   }
   const auto extent = v.extent();
   require(std::equal(extent.begin(), extent.end(), expected.begin(), expected.end()), errc::shape, v.name, ": expected ", list(expected), ", got ", list(extent));
+  require(v.possible, errc::shape, v.name, ": expected extents from 0 up and elements within 2^60 bytes, got ", list(extent), " with strides ", list(v.stride()));
   require(!unit_last || extent.back() <= 1 || v.strides[v.rank - 1] == 1, errc::shape, v.name, ": expected a last stride of 1, got ", v.strides[v.rank - 1]);
 }
 template <class T, int Rank>

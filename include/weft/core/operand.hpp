@@ -1,5 +1,6 @@
 // A view under a name, without its type: what checks are compiled for, once instead of for every mixer and storage type.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -20,6 +21,7 @@ struct operand {
   std::size_t rank = 0;
   std::array<index, 4> extents{}, strides{};
   std::uintptr_t low = 0, high = 0;  // the bytes between its ends, which strides below 0 extend downwards; both 0 without elements
+  bool possible = true;              // extents from 0 up, and less than 2^60 bytes of elements (zeros aside) and from end to end
 
   operand() = default;
   template <class T, int Rank>
@@ -39,18 +41,29 @@ struct operand {
   WEFT_INLINE operand(std::string_view n, const View& v, std::size_t bytes) : name(n), data(v.data), element(static_cast<index>(bytes)), rank(v.extent.size()) {
     static_assert(std::tuple_size_v<decltype(v.extent)> <= 4, "weft: views have at most 4 dimensions");
     bool empty = v.null();
-    index below = 0, above = 0;
+    index size = element, below = 0, above = element;
     for (std::size_t d = 0; d < rank; ++d) {
       extents[d] = v.extent[d];
       strides[d] = v.stride[d];
-      empty |= v.extent[d] == 0;
-      const index span = (v.extent[d] - 1) * v.stride[d] * element;
-      (span < 0 ? below : above) += span;
+      empty |= extents[d] == 0;
+      possible = possible && extents[d] >= 0;
+      grow(size, size, std::max<index>(1, extents[d]));
     }
-    if (empty) return;
+    if (empty || !possible) return;
+    for (std::size_t d = 0; d < rank; ++d) {
+      if (extents[d] == 1) continue;
+      index span = element;
+      grow(span, strides[d], span);
+      grow(span, extents[d] - 1, span);
+      index& end = span < 0 ? below : above;
+      possible = possible && !__builtin_add_overflow(end, span, &end) && end > -limit && end < limit;
+    }
+    if (!possible) return;
     low = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(below);
-    high = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(above + element);
+    high = reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(above);
   }
+  static constexpr index limit = index{1} << 60;
+  void grow(index& product, index a, index b) { possible = possible && !__builtin_mul_overflow(a, b, &product) && product > -limit && product < limit; }
 };
 
 }  // namespace check

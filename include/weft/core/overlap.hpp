@@ -1,5 +1,6 @@
 // Whether strided views share elements, exactly and without memory of its own: the parts of a fused buffer interleave, so that their
-// ranges meet where their elements do not.
+// ranges meet where their elements do not. Strides that tensors do not have, none nearly a multiple of another, could ask for a
+// search without bounds (a Diophantine equation); it ends after a fixed number of looks, and such views count as shared.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -55,7 +56,8 @@ class distances {
 
   // Whether one of them plus `from` lies between both bounds, without these. Nested strides, which real tensors have, leave at most two
   // multiples a term to look at.
-  bool meet(index from, index above, index below, std::size_t first = 0) const {
+  bool meet(index from, index above, index below, std::size_t first = 0) {
+    if (looks_-- <= 0) return true;
     if (first == count_) return from > above && from < below;
     index low = from, high = from;  // what the other terms can make of it
     for (std::size_t i = first + 1; i < count_; ++i) {
@@ -85,6 +87,7 @@ class distances {
 
   std::array<term, 8> terms_{};  // descending strides, each once
   std::size_t count_ = 0;
+  int looks_ = 4096;  // nested strides of 8 terms take at most 2^9
 };
 
 }  // namespace overlap

@@ -26,12 +26,12 @@ struct view {
 
   view() = default;
 
-  // Contiguous, row-major.
+  // Contiguous, row-major. Extents are anybody's: strides that no memory has wrap around, and the verbs' checks refuse them.
   WEFT_HD WEFT_INLINE view(T* p, std::array<index, Rank> extents) : data(p), extent(extents) {
-    index step = 1;
+    std::uint64_t step = 1;
     for (int i = Rank - 1; i >= 0; --i) {
-      stride[static_cast<std::size_t>(i)] = step;
-      step *= extent[static_cast<std::size_t>(i)];
+      stride[static_cast<std::size_t>(i)] = static_cast<index>(step);
+      step *= static_cast<std::uint64_t>(extent[static_cast<std::size_t>(i)]);
     }
   }
   WEFT_HD WEFT_INLINE view(T* p, std::array<index, Rank> extents, std::array<index, Rank> strides)

@@ -129,6 +129,13 @@ view<T, 4> rows_of(const view<T, 4>& v) { return v; }
 template <class T>
 view<T, 4> rows_of(const view<T, 3>& v) { return {v.data, {v.extent[0], v.extent[1], 1, v.extent[2]}, {v.stride[0], v.stride[1], 0, v.stride[2]}}; }
 
+// Memory is taken for as many numbers as o has, before the parts can say what it should have.
+template <class O>
+void check_room(const O& o) {
+  const check::operand v("o", o);
+  check::tensor(v, v.extent(), true, false);
+}
+
 // What a sum itself has to ask for, after its parts: they know what o should be.
 template <any_sum S>
 void check_sum(const typename S::inputs& in, const typename S::state_type& state, const typename S::outputs& out) {
@@ -151,6 +158,7 @@ template <detail::any_sum S>
 void run_literal(const S& mixer, const typename S::inputs& in, typename S::state_type& state, const typename S::outputs& out, std::span<const index> cu) {
   using R = accumulate_t<typename S::storage_type>;
   using types = typename S::types;
+  detail::check_room(out.o);
   auto next = state;
   array<R, types::rank> one(out.o.extent), total(out.o.extent);
   const typename types::o_type own = out.o.null() ? out.o : typename types::o_type(one);

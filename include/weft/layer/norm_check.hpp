@@ -42,6 +42,7 @@ void check_rms_norm(const view<const T, 4>& x, const view<const T, 4>& z, const 
     check::result("o", o, x.extent, false, true);
     if (!lies_on(o, x)) check::no_overlap("o", o, "x", x);
     if (!lies_on(o, z)) check::no_overlap("o", o, "z", z);
+    check::no_overlap("o", o, "weight", weight);
   });
 }
 

@@ -57,8 +57,12 @@ namespace detail {
 
 template <class R>
 void check_rotary_angles(const view<const std::int64_t, 2>& positions, index frequencies, const view<R, 3>& cos, const view<R, 3>& sin) {
-  check::tensor("cos", cos, {positions.extent[0], positions.extent[1], frequencies}, false, true);
-  check::tensor("sin", sin, cos.extent, false, true);
+  check::tensor("positions", positions, positions.extent, false, false);
+  check::result("cos", cos, {positions.extent[0], positions.extent[1], frequencies}, false, true);
+  check::result("sin", sin, cos.extent, false, true);
+  check::no_overlap("cos", cos, "positions", positions);
+  check::no_overlap("sin", sin, "positions", positions);
+  check::no_overlap("sin", sin, "cos", cos);
 }
 
 // Whether o is exactly x.
@@ -74,6 +78,8 @@ bool check_rotary(const view<const T, 4>& x, const view<const accumulate_t<T>, 3
     check::result("o", o, x.extent, false, true);
     in_place = static_cast<const void*>(x.data) == static_cast<const void*>(o.data) && x.stride == o.stride && sizeof(*o.data) == sizeof(T);
     if (!in_place) check::no_overlap("o", o, "x", x);
+    check::no_overlap("o", o, "cos", cos);
+    check::no_overlap("o", o, "sin", sin);
   });
   return in_place;
 }

@@ -132,13 +132,14 @@ Inputs slice_tokens(Inputs in, index first, index count, index micro = 1) {
 // A scan cut into `pieces` spans of tokens that workers fold at the same time: their summaries first, then each span from its
 // true start. For one long sequence whose heads and columns are too few for the workers. It costs the summaries on top: half
 // a scan more without an erase, a scan of key_dim more columns with one. Results depend on `pieces`, never on the workers, and
-// agree with scan to rounding. Throws as scan does, before anything is written; allocates.
+// agree with scan to rounding. More pieces than tokens are as many as tokens. Throws as scan does, before anything is written; allocates.
 template <class P, class T>
 void scan_in_segments(cpu& executor, const recurrence<P, T>& mixer, const typename recurrence<P, T>::inputs& in,
                       typename recurrence<P, T>::state_type& state, const typename recurrence<P, T>::outputs& out, index pieces) {
   using M = recurrence<P, T>;
   require(pieces >= 1, errc::value, "pieces: expected at least 1, got ", pieces);
   const recurrence_extents x = check_recurrence(mixer, in, state, out, {});
+  pieces = std::min(pieces, std::max<index>(1, x.time));
   const auto begin = [&](index i) { return x.time * i / pieces; };
   const auto piece = [&](index i) { return slice_tokens(in, begin(i), begin(i + 1) - begin(i), x.micro); };
   const auto pieces_of = static_cast<std::size_t>(pieces);

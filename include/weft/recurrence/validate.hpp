@@ -69,6 +69,7 @@ void run_validate(const recurrence<P, T, S>& mixer, const typename recurrence<P,
     P policy = mixer.policy;
     if constexpr (requires { policy.bind(in); }) policy.bind(in);
     constexpr bool constant = P::axes.decay == decay::per_head;
+    if (x.batch == 0 || x.time == 0 || x.value_heads == 0) return;
     const index channels = P::axes.decay == decay::per_channel ? x.key_dim : std::min<index>(1, x.key_dim);
     for (index b = 0; b < (constant ? std::min<index>(1, x.batch) : x.batch); ++b)
       for (index t = 0; t < (constant ? std::min<index>(1, x.time) : x.time); ++t)

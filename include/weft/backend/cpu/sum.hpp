@@ -26,6 +26,7 @@ template <any_sum S, class R = accumulate_t<typename S::storage_type>>
 void run_sum(cpu& executor, const S& mixer, const typename S::inputs& in, typename S::state_type& state, const typename S::outputs& out,
              const part_call& call, array<R, S::types::rank>* kept = nullptr) {
   using types = typename S::types;
+  check_room(out.o);
   temporaries::scope shared(executor.temporaries());
   const auto take = [&] { return std::apply([&](auto... e) { return shared.take<R>(e...); }, out.o.extent); };
   const auto total = take(), place = take();
