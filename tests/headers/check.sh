@@ -1,6 +1,6 @@
 #!/bin/sh
-# check.sh COMPILER "FLAGS" [--together | --after PACKAGE] HEADER...: each header compiles by itself, without a warning and
-# without an earlier include; or all of them in one file; or each after a package's header, which is read once for all.
+# check.sh COMPILER "FLAGS" [--together | --after "PACKAGE..."] HEADER...: each header compiles by itself, without a warning and
+# without an earlier include; or all of them in one file; or each after packages' headers, which are read once for all.
 compiler=$1 flags=$2
 shift 2
 
@@ -21,7 +21,7 @@ fi
 first=
 if [ "$1" = --after ]; then
   folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
-  printf '#include <%s>\n' "$2" > "$folder/first.hpp"
+  printf '#include <%s>\n' $2 > "$folder/first.hpp"
   $compiler $flags $warnings -x c++-header "$folder/first.hpp" -o "$folder/first.hpp.gch" || exit 1
   first="-include $folder/first.hpp"
   shift 2
