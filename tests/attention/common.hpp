@@ -13,6 +13,7 @@
 #include <weft/core/verbs.hpp>
 
 #include "catch.hpp"
+#include "difference.hpp"
 
 namespace attention_test {
 
@@ -91,17 +92,7 @@ void naive(const call<T>& c, double scale, double softcap, bool sink, Sees&& see
       }
 }
 
-template <class A, class B>
-double largest_difference(const A& a, const B& b) {
-  REQUIRE(a.extent() == b.extent());
-  double d = 0;
-  for (index i = 0; i < a.size(); ++i) {
-    const double x = static_cast<double>(a.data()[i]), y = static_cast<double>(b.data()[i]);
-    if (x == y) continue;
-    if (!(std::abs(x - y) <= d)) d = std::isnan(x - y) ? std::numeric_limits<double>::infinity() : std::abs(x - y);
-  }
-  return d;
-}
+using test::largest_difference;
 
 template <class A>
 bool same_bits(const A& a, const A& b) {

@@ -6,6 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "difference.hpp"
+
 namespace golden {
 namespace {
 
@@ -93,13 +95,10 @@ difference compare(const ops::result_tensor& got, const weft::tensor& expected) 
   constexpr double infinity = std::numeric_limits<double>::infinity();
   if (got.shape != expected.shape) return {.largest = infinity, .rms_ratio = infinity};
   const std::vector<double> x = values(got.type, got.bytes.data(), got.bytes.size()), y = values(expected);
-  difference d;
+  difference d{.largest = test::largest_difference(x, y), .largest_value = test::largest(y)};
   double squares = 0, of = 0;
   for (std::size_t i = 0; i < y.size(); ++i) {
-    double error = x[i] == y[i] ? 0.0 : std::abs(x[i] - y[i]);
-    if (std::isnan(error)) error = infinity;
-    d.largest = std::max(d.largest, error);
-    if (std::isfinite(y[i])) d.largest_value = std::max(d.largest_value, std::abs(y[i]));
+    const double error = test::difference(x[i], y[i]);
     squares += error * error;
     of += y[i] * y[i];
   }
