@@ -2,6 +2,7 @@
 // must not change, outputs must be written whole, and nothing else.
 #pragma once
 #include "../catch.hpp"
+#include "../difference.hpp"
 #include "subject.hpp"
 
 namespace contract {
@@ -168,19 +169,7 @@ inline outcome run(const subject& m, const problem& p, const any_state& start, h
 inline std::size_t count_nan(const std::vector<double>& v) {
   return static_cast<std::size_t>(std::count_if(v.begin(), v.end(), [](double x) { return std::isnan(x); }));
 }
-// Infinities are no measure: what meets one is equal to it or not.
-inline double largest(const std::vector<double>& v) {
-  double m = 0;
-  for (const double x : v)
-    if (!std::isinf(x)) m = std::max(m, std::abs(x));
-  return m;
-}
-inline double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  double m = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    if (!same(a[i], b[i], false)) m = std::max(m, std::isnan(a[i] - b[i]) ? std::numeric_limits<double>::infinity() : std::abs(a[i] - b[i]));
-  return m;
-}
+using test::largest, test::largest_difference;
 
 // Of a state's numbers; lengths are none.
 inline double largest(any_state& s) {
