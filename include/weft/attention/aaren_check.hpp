@@ -40,7 +40,7 @@ attention_extents check_aaren(const aaren<T>& mixer, const typename aaren<T>::in
   detail::each_named_input<aaren<T>>(in, no_state);
   if (outputs) out.o.visit([&](const auto& o) {
     check::result("o", o, {x.batch, x.time, x.heads, x.value_dim}, false, true);
-    if constexpr (std::is_same_v<typename std::remove_cvref_t<decltype(o)>::element, T>) x.output_is_value = detail::same_view(o, in.v) && !o.null();
+    x.output_is_value = check::same_view(o, in.v) && !o.null();
     if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);
     check::no_overlap("o", o, "q", in.q);
     check::no_overlap("o", o, "k", in.k);

@@ -26,11 +26,6 @@ void check_settings(const M& mixer) {
   mixer.select.check();
 }
 
-template <class U, class V>
-bool same_view(const U& a, const V& b) {
-  return static_cast<const void*>(a.data) == static_cast<const void*>(b.data) && a.extent == b.extent && a.stride == b.stride;
-}
-
 // The new keys and values against the cache: everything that appending needs. x.batch and x.time are known.
 template <class M, class Cache>
 void check_tokens(const M& mixer, const typename M::inputs& in, const Cache& cache, std::span<const index> cu, attention_extents& x) {
@@ -89,11 +84,8 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
   check::result("lse", out.lse, {x.batch, x.time, x.query_heads}, true, false);
   out.o.visit([&](const auto& o) {
     check::result("o", o, {x.batch, x.time, x.query_heads, x.value_dim}, false, true);
-    using element = typename std::remove_cvref_t<decltype(o)>::element;
-    if constexpr (std::is_same_v<element, typename M::storage_type>) {
-      x.output_is_query = detail::same_view(o, in.q) && !o.null();
-      x.output_is_value = detail::same_view(o, in.v) && !o.null();
-    }
+    x.output_is_query = check::same_view(o, in.q) && !o.null();
+    x.output_is_value = check::same_view(o, in.v) && !o.null();
     if (!x.output_is_query) check::no_overlap("o", o, "q", in.q);
     if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);
     check::no_overlap("o", o, "k", in.k);

@@ -2,6 +2,7 @@
 #pragma once
 #include <span>
 
+#include "../core/sequences.hpp"
 #include "cache.hpp"
 
 namespace weft {
@@ -15,15 +16,7 @@ struct attention_extents {
   index group() const { return heads ? query_heads / heads : 0; }
 };
 
-// The tokens of sequence n: batch row and [begin, end) in time.
-struct token_span {
-  index batch, begin, end;
-  index count() const { return end - begin; }
-};
-inline token_span tokens_of(const attention_extents& x, std::span<const index> cu, index n) {
-  if (cu.empty()) return {n, 0, x.time};
-  return {0, cu[static_cast<std::size_t>(n)], cu[static_cast<std::size_t>(n) + 1]};
-}
+inline token_span tokens_of(const attention_extents& x, std::span<const index> cu, index n) { return tokens_of(x.time, cu, n); }
 
 }  // namespace WEFT_ISA
 }  // namespace weft

@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 
 #include "output.hpp"
 #include "view.hpp"
@@ -65,6 +66,13 @@ struct operand {
   static constexpr index limit = index{1} << 60;
   void grow(index& product, index a, index b) { possible = possible && !__builtin_mul_overflow(a, b, &product) && product > -limit && product < limit; }
 };
+
+// Whether one view is exactly the other: what reads each element before it writes it may work in place.
+template <class T, class U, int Rank>
+WEFT_INLINE bool same_view(const view<T, Rank>& a, const view<U, Rank>& b) {
+  return std::is_same_v<std::remove_const_t<T>, std::remove_const_t<U>> && static_cast<const void*>(a.data) == static_cast<const void*>(b.data) && a.extent == b.extent &&
+         a.stride == b.stride;
+}
 
 }  // namespace check
 }  // namespace WEFT_ISA

@@ -68,11 +68,8 @@ rat_extents check_rat(const rat<T>& mixer, const typename rat<T>::inputs& in, co
   detail::each_named_input<M>(in, no_state);
   if (outputs) out.o.visit([&](const auto& o) {
     check::result("o", o, {x.batch, x.time, x.heads, x.key_dim}, false, true);
-    using element = typename std::remove_cvref_t<decltype(o)>::element;
-    if constexpr (std::is_same_v<element, T>) {
-      x.output_is_query = detail::same_view(o, in.q) && !o.null();
-      x.output_is_value = detail::same_view(o, in.v) && !o.null();
-    }
+    x.output_is_query = check::same_view(o, in.q) && !o.null();
+    x.output_is_value = check::same_view(o, in.v) && !o.null();
     if (!x.output_is_query) check::no_overlap("o", o, "q", in.q);
     if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);
     check::no_overlap("o", o, "k", in.k);

@@ -79,8 +79,7 @@ struct attention_layer {
   WEFT_INLINE void check_room(const state_type& s, index time, std::span<const index> cu) const {
     if (is_ring(s)) return;
     for (index n = 0; n < s.length.extent(0); ++n) {
-      const auto i = static_cast<std::size_t>(n);
-      const index more = cu.empty() ? time : cu[i + 1] - cu[i];
+      const index more = tokens_of(time, cu, n).count();
       require(more <= s.capacity() - s.length(n), errc::capacity, "state.keys: sequence ", n, " holds ", s.length(n), " of ", s.capacity(),
               " tokens; expected room for ", more, " more (grow() makes it)");
     }
@@ -96,9 +95,8 @@ namespace detail {
 // The absolute positions of a call's tokens, [B, T]: each sequence goes on where its cache ends.
 inline void token_positions(const array<std::int64_t, 1>& length, std::span<const index> cu, view<std::int64_t, 2> positions) {
   for (index n = 0; n < length.extent(0); ++n) {
-    const auto i = static_cast<std::size_t>(n);
-    const index row = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[i], end = cu.empty() ? positions.extent[1] : cu[i + 1];
-    for (index t = begin; t < end; ++t) positions(row, t) = length(n) + t - begin;
+    const token_span tokens = tokens_of(positions.extent[1], cu, n);
+    for (index t = tokens.begin; t < tokens.end; ++t) positions(tokens.batch, t) = length(n) + t - tokens.begin;
   }
 }
 

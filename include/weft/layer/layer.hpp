@@ -103,9 +103,7 @@ void run(cpu& executor, const L& l, const typename L::inputs& in, typename L::st
   if constexpr (requires { l.check_room(state, x.extent[1], call.cu_seqlens); }) l.check_room(state, x.extent[1], call.cu_seqlens);
   out.y.visit([&](const auto& y) {
     check::result("y", y, x.extent, false, true);
-    using element = typename std::remove_cvref_t<decltype(y)>::element;
-    const bool in_place = static_cast<const void*>(y.data) == x.data && y.stride == x.stride && std::is_same_v<element, typename L::storage_type>;
-    if (!in_place || call.kept) check::no_overlap("y", y, "x", x);
+    if (!check::same_view(y, x) || call.kept) check::no_overlap("y", y, "x", x);
     const index piece = call.cu_seqlens.empty() && !call.kept ? piece_tokens(x.extent[0]) : x.extent[1];
     const auto forward_all = [&] {
       for (index t = 0; t < x.extent[1]; t += piece) {

@@ -22,12 +22,6 @@ struct rms_norm_options {
 inline namespace WEFT_ISA {
 namespace detail {
 
-// Whether an output is exactly an input: each element is read before it is written.
-template <class T, class Out>
-bool lies_on(const view<Out, 4>& o, const view<const T, 4>& x) {
-  return static_cast<const void*>(x.data) == static_cast<const void*>(o.data) && x.stride == o.stride && sizeof(Out) == sizeof(T);
-}
-
 inline void check_eps(double eps) { require(eps >= 0 && std::isfinite(eps), errc::value, "eps: expected 0 or a positive, finite number, got ", eps); }
 
 template <storage T>
@@ -40,8 +34,8 @@ void check_rms_norm(const view<const T, 4>& x, const view<const T, 4>& z, const 
   require(size > 0 ? dim % size == 0 : dim == 0, errc::value, "group_size: expected a divisor of ", dim, " channels, got ", options.group_size);
   out.visit([&](const auto& o) {
     check::result("o", o, x.extent, false, true);
-    if (!lies_on(o, x)) check::no_overlap("o", o, "x", x);
-    if (!lies_on(o, z)) check::no_overlap("o", o, "z", z);
+    if (!check::same_view(o, x)) check::no_overlap("o", o, "x", x);
+    if (!check::same_view(o, z)) check::no_overlap("o", o, "z", z);
     check::no_overlap("o", o, "weight", weight);
   });
 }
@@ -52,7 +46,7 @@ void check_l2_norm(const view<const T, 4>& x, const output<T, 4>& out, double ep
   check_eps(eps);
   out.visit([&](const auto& o) {
     check::result("o", o, x.extent, false, true);
-    if (!lies_on(o, x)) check::no_overlap("o", o, "x", x);
+    if (!check::same_view(o, x)) check::no_overlap("o", o, "x", x);
   });
 }
 

@@ -76,7 +76,7 @@ bool check_rotary(const view<const T, 4>& x, const view<const accumulate_t<T>, 3
   bool in_place = false;
   out.visit([&](const auto& o) {
     check::result("o", o, x.extent, false, true);
-    in_place = static_cast<const void*>(x.data) == static_cast<const void*>(o.data) && x.stride == o.stride && sizeof(*o.data) == sizeof(T);
+    in_place = check::same_view(o, x);
     if (!in_place) check::no_overlap("o", o, "x", x);
     check::no_overlap("o", o, "cos", cos);
     check::no_overlap("o", o, "sin", sin);

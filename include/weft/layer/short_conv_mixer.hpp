@@ -12,6 +12,7 @@
 
 #include "../core/check.hpp"
 #include "../core/output.hpp"
+#include "../core/sequences.hpp"
 #include "../core/state.hpp"
 #include "../core/verbs.hpp"
 #include "../math/activation.hpp"
@@ -105,8 +106,8 @@ void run_literal(const short_conv<T>& mixer, const typename short_conv<T>::input
   using R = accumulate_t<T>;
   const detail::conv_extents e = detail::check_conv(mixer, in, state, out, cu);
   for (index n = 0; n < e.sequences; ++n) {
-    const index b = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)];
-    const index end = cu.empty() ? e.time : cu[static_cast<std::size_t>(n) + 1];
+    const token_span tokens = tokens_of(e.time, cu, n);
+    const index b = tokens.batch, begin = tokens.begin, end = tokens.end;
     for (index t = begin; t < end; ++t)
       for (index c = 0; c < e.channels; ++c) {
         R y = in.bias.null() ? R(0) : static_cast<R>(in.bias(c));

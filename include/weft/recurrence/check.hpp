@@ -119,11 +119,11 @@ struct call_operands {
   check::operand matrix, normaliser;
 
   template <class State>
-  call_operands(const typename M::inputs& in, const State& state) {
-    require(!state.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
+  call_operands(const typename M::inputs& in, const State& s) {
+    require(!s.matrix.null(), errc::missing, "state: expected one made by state(), got an empty value");
     inputs = input_operands<M>(in);
-    matrix = check::operand("state", state.matrix.view());
-    if (M::axes.normalised) normaliser = check::operand("state.normaliser", state.normaliser.view());
+    matrix = check::operand("state", s.matrix.view());
+    if (M::axes.normalised) normaliser = check::operand("state.normaliser", s.normaliser.view());
   }
 };
 

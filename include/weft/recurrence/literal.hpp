@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "../core/sequences.hpp"
 #include "check.hpp"
 
 namespace weft {
@@ -90,8 +91,9 @@ void run_literal(const recurrence<P, T, S>& mixer, const typename recurrence<P, 
       if constexpr (a.normalised)
         for (index i = 0; i < x.key_dim; ++i) norm[static_cast<std::size_t>(i)] = static_cast<R>(state.normaliser(n, h, i));
 
-      const index b = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)], end = cu.empty() ? x.time : cu[static_cast<std::size_t>(n) + 1];
-      for (index t = begin; t < end; ++t) {
+      const token_span tokens = tokens_of(x.time, cu, n);
+      const index b = tokens.batch;
+      for (index t = tokens.begin; t < tokens.end; ++t) {
         std::fill(y.begin(), y.end(), R(0));
         for (int micro = 0; micro < x.micro; ++micro) {
           key_sides(b, t, micro, h);

@@ -38,7 +38,6 @@ WEFT_INLINE void for_lanes(index count, F&& f) {
 template <class F>
 void for_rows(cpu& executor, std::array<index, 3> extent, index width, F&& f) {
   constexpr index task = 8192;  // elements
-  if (width == 0) return;
   const index rows = extent[0] * extent[1] * extent[2], block = std::max<index>(1, task / std::max<index>(1, width));
   executor.parallel_for((rows + block - 1) / block, [&](index i, int) {
     for (index r = i * block; r < std::min(rows, (i + 1) * block); ++r) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <type_traits>
 
+#include "../../core/sequences.hpp"
 #include "elementwise.hpp"
 
 namespace weft {
@@ -99,8 +100,8 @@ void convolve(cpu& executor, view<const T, 3> x, view<const T, 2> weight, view<c
   executor.reserve(conv_scratch<R>::bytes(taps));
   executor.parallel_for(kept.extent[0] * blocks, [&](index task, int worker) {
     const index n = task / blocks, first = task % blocks * conv_channels, count = std::min(conv_channels, channels - first);
-    const index row = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)];
-    const index time = (cu.empty() ? x.extent[1] : cu[static_cast<std::size_t>(n) + 1]) - begin;
+    const token_span own = tokens_of(x.extent[1], cu, n);
+    const index row = own.batch, begin = own.begin, time = own.count();
     if (time == 0) return;
     T* const before = kept.data + n * kept.stride[0] + first;
     const T* const in = x.data + row * x.stride[0] + begin * x.stride[1] + first;

@@ -49,8 +49,8 @@ void convolve_vjp(cpu& executor, view<const T, 3> x, view<const T, 2> weight, vi
       if (!bias.null()) w[taps * block + c] = static_cast<R>(bias(first + c));
     }
     for (index n = 0; n < sequences; ++n) {
-      const index row = cu.empty() ? n : 0, begin = cu.empty() ? 0 : cu[static_cast<std::size_t>(n)];
-      const index time = (cu.empty() ? x.extent[1] : cu[static_cast<std::size_t>(n) + 1]) - begin;
+      const token_span tokens = tokens_of(x.extent[1], cu, n);
+      const index row = tokens.batch, begin = tokens.begin, time = tokens.count();
       const auto d_kept = [&](index i) { return d.kept.data + (n * before + i) * channels + first; };
       for (index i = 0; i < before; ++i) std::copy_n(d_kept(i), count, after + i * block);
       // The gradient of input i, counted from the oldest kept one: finished, in the window's first row.
