@@ -115,4 +115,16 @@ TEST_CASE("Extents and strides that no memory has are refused by every check") {
   CHECK(complaint(view<float, 2>(&number, {1, 1}, {least, huge})).empty());
   CHECK(complaint(view<float, 2>(&number, {2, 0}, {least, huge})).empty());
   CHECK(complaint(view<float, 4>(&number, {0, 1 << 20, 1 << 20, 8})).empty());
+  const view<float, 2> one(&number, {1, 1}, {least, huge});
+  CHECK_NOTHROW(check::result("x", one, {1, 1}, false, false));
+  CHECK(check::share_elements({"x", one}, {"y", view<float, 2>(&number, {1, 1})}));
+}
+
+TEST_CASE("A view is the same as another whatever the strides of its unit extents") {
+  float numbers[8];
+  const view<float, 3> token(numbers, {2, 1, 4}, {4, 4, 1}), cut(numbers, {2, 1, 4}, {4, 100, 1});
+  CHECK(check::same_view(token, view<const float, 3>(cut)));
+  CHECK_FALSE(check::same_view(token, view<float, 3>(numbers, {2, 1, 4}, {3, 4, 1})));
+  CHECK_FALSE(check::same_view(token, view<float, 3>(numbers + 1, {2, 1, 4}, {4, 4, 1})));
+  CHECK_FALSE(check::same_view(token, view<double, 3>(reinterpret_cast<double*>(numbers), {2, 1, 4}, {4, 4, 1})));
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# check.sh COMPILER "FLAGS" [--together | --after "PACKAGE..."] HEADER...: each header compiles by itself, without a warning and
-# without an earlier include; or all of them in one file; or each after packages' headers, which are read once for all.
+# check.sh COMPILER "FLAGS" [--together] HEADER...: each header compiles by itself, without a warning and without an earlier
+# include; or all of them in one file.
 compiler=$1 flags=$2
 shift 2
 
@@ -18,15 +18,6 @@ if [ "$1" = --together ]; then
   exit
 fi
 
-first=
-if [ "$1" = --after ]; then
-  folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
-  printf '#include <%s>\n' $2 > "$folder/first.hpp"
-  $compiler $flags $warnings -x c++-header "$folder/first.hpp" -o "$folder/first.hpp.gch" || exit 1
-  first="-include $folder/first.hpp"
-  shift 2
-fi
-
 failed=0
 for header; do
   extra=
@@ -36,7 +27,7 @@ for header; do
       extra=$openmp ;;
   esac
   printf '#include <%s>\n#include <%s>\n' "$header" "$header" |
-    $compiler $first $flags $extra $warnings -fsyntax-only -x c++ - ||
+    $compiler $flags $extra $warnings -fsyntax-only -x c++ - ||
     { echo "does not compile alone: $header"; failed=1; }
 done
 exit $failed

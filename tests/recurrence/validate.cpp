@@ -108,3 +108,15 @@ TEST_CASE("attention refuses a NaN or an infinity by its tensor, and settings th
   CHECK(complaint(weft::attention<float>{.softcap = infinity}, {.q = q, .k = k, .v = k}) == "weft: softcap: expected 0 (none) or a positive, finite number, got inf");
   CHECK(complaint(weft::attention<float>{.scale = not_a_number}, {.q = q, .k = k, .v = k}).starts_with("weft: scale: expected a finite number"));
 }
+
+TEST_CASE("extents that no memory has are refused before a value is read") {
+  weft::array<float, 4> x({2, 3, 2, 4});
+  for (const std::array<weft::index, 4> extent : {std::array<weft::index, 4>{2, -3, 2, 4}, {-2, -3, 2, 4}, {2, weft::index{1} << 61, 2, 4}, {0, weft::index{1} << 61, 2, 4}}) {
+    const weft::view<const float, 4> odd(x.data(), extent);
+    const auto expected = Catch::Matchers::StartsWith("weft: q: expected extents from 0 up");
+    CHECK_THAT(complaint(weft::linear_attention<float>{}, {.q = odd, .k = odd, .v = odd}, errc::shape), expected);
+    CHECK_THAT(complaint(weft::attention<float>{}, {.q = odd, .k = odd, .v = odd}, errc::shape), expected);
+    CHECK_THAT(complaint(weft::rat<float>{.chunk_size = 2}, {.q = odd, .k = odd, .v = odd, .g = odd}, errc::shape), expected);
+    CHECK_THAT(complaint(weft::aaren<float>{}, {.q = {}, .k = odd, .v = odd}, errc::shape), Catch::Matchers::StartsWith("weft: k: expected extents from 0 up"));
+  }
+}

@@ -45,8 +45,10 @@ void check_tokens(const M& mixer, const typename M::inputs& in, const Cache& cac
     require(x.slots.ring || more <= capacity - held, errc::capacity, "state.keys: sequence ", n, " holds ", held, " of ", capacity,
             " tokens; expected room for ", more, " more (grow() makes it)");
   }
-  check::no_overlap("state.keys", cache.keys.view(), "k", in.k);
-  check::no_overlap("state.values", cache.values.view(), "v", in.v);
+  for (const auto& part : {check::operand("state.keys", cache.keys.view()), check::operand("state.values", cache.values.view())}) {
+    check::no_overlap(part, {"k", in.k});
+    check::no_overlap(part, {"v", in.v});
+  }
 }
 
 template <class M, class Cache>
@@ -90,6 +92,8 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
     if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);
     check::no_overlap("o", o, "k", in.k);
     check::no_overlap("o", o, "sink", in.sink);
+    check::no_overlap("state.keys", cache.keys.view(), "q", in.q);
+    check::no_overlap("state.values", cache.values.view(), "q", in.q);
     check::no_overlap("o", o, "state.keys", cache.keys.view());
     check::no_overlap("o", o, "state.values", cache.values.view());
     check::no_overlap("lse", out.lse, "o", o);
@@ -110,14 +114,10 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
 template <class T, class Selector>
 void run_validate(const attention<T, Selector>& mixer, const typename attention<T, Selector>::inputs& in) {
   detail::check_settings(mixer);
-  const auto whole = [](std::string_view name, const auto& v, bool none_too = false) {
-    using R = accumulate_t<std::remove_const_t<typename std::remove_cvref_t<decltype(v)>::element>>;
-    detail::each_element(v, [&](const auto& element, const auto& at) { detail::require_number(name, static_cast<R>(element), none_too, " at ", check::list(at)); });
-  };
-  whole("q", in.q);
-  whole("k", in.k);
-  whole("v", in.v);
-  whole("sink", in.sink, true);
+  detail::require_numbers("q", in.q, false);
+  detail::require_numbers("k", in.k, false);
+  detail::require_numbers("v", in.v, false);
+  detail::require_numbers("sink", in.sink, true);
 }
 
 }  // namespace WEFT_ISA

@@ -40,7 +40,7 @@ void merge(Executor&& executor, std::span<const finished<R>> parts, const view<R
     check::no_overlap("lse", lse, "a part's o", p.o);
   }
   check::no_overlap("lse", lse, "o", o);
-  executor.parallel_for(rows[0] * rows[1], [&](index i, int) {
+  executor.parallel_for(rows[2] > 0 ? rows[0] * rows[1] : 0, [&](index i, int) {
     const index b = i / rows[1], t = i % rows[1];
     for (index h = 0; h < rows[2]; ++h) {
       softmax_state<R> all;

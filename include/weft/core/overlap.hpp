@@ -27,8 +27,9 @@ struct runs {
     if (v.low == v.high) return;
     bytes = v.element;
     for (std::size_t d = v.rank; d-- > 0;) {
-      const index e = v.extents[d], s = v.strides[d] * v.element;
+      const index e = v.extents[d];
       if (e == 1) continue;
+      const index s = v.strides[d] * v.element;
       if (s == 0) repeats = true;
       else if (rank == 0 && s == bytes) bytes *= e;
       else outer[rank++] = {e, s};

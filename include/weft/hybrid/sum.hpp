@@ -142,6 +142,7 @@ void check_sum(const typename S::inputs& in, const typename S::state_type& state
   auto extent = out.o.extent;
   out.o.visit([&](const auto& o) {
     check::result("o", o, extent, true, true);
+    for_each_part(state, [&](const auto& p) { check::no_overlap("o", o, p.name, p.data.view()); });
     if constexpr (S::gated) {
       extent.back() = static_cast<index>(S::count);
       check::tensor("weights", in.weights, extent, false, true);

@@ -25,7 +25,6 @@ void rms_norm_gated(cpu& executor, std::type_identity_t<view<const T, 4>> x, std
   using R = accumulate_t<T>;
   const index dim = x.extent[3], size = options.group_size == 0 ? dim : options.group_size;
   detail::check_rms_norm<T>(x, z, weight, out, options);
-  if (dim == 0) return;
   out.visit([&](const auto& o) {
     with_activation(options.gate, [&](auto gate) {
       constexpr bool gated = gate() != activation::none;
@@ -72,7 +71,6 @@ void l2_norm(cpu& executor, std::type_identity_t<view<const T, 4>> x, const std:
   using R = accumulate_t<T>;
   const index dim = x.extent[3];
   detail::check_l2_norm<T>(x, out, eps);
-  if (dim == 0) return;
   out.visit([&](const auto& o) {
     for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
       const T* const px = &x(b, t, h, 0);

@@ -18,6 +18,7 @@ inline recurrence_extents extents_of_inputs(std::span<const input_operand> in, i
   const auto take = [](index& known, index e) { known = known < 0 ? e : known; };
   for (const input_operand& v : in) {
     const role& r = v.role;
+    check::tensor(v, v.extent(), true, false);
     if (v.null()) continue;
     if (r.time) take(x.batch, v.extents[0]);
     if (r.time && !r.micro) take(x.time, v.extents[1]);

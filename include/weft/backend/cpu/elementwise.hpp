@@ -34,10 +34,11 @@ WEFT_INLINE void for_lanes(index count, F&& f) {
   if (c < count) f(c, part_vector{count - c});
 }
 
-// f(i, j, k) over three extents, in tasks of so many rows of `width` elements that a task is worth starting.
+// f(i, j, k) over three extents, in tasks of so many rows of `width` elements that a task is worth starting; rows of none are not visited.
 template <class F>
 void for_rows(cpu& executor, std::array<index, 3> extent, index width, F&& f) {
   constexpr index task = 8192;  // elements
+  if (width == 0) return;
   const index rows = extent[0] * extent[1] * extent[2], block = std::max<index>(1, task / std::max<index>(1, width));
   executor.parallel_for((rows + block - 1) / block, [&](index i, int) {
     for (index r = i * block; r < std::min(rows, (i + 1) * block); ++r) {

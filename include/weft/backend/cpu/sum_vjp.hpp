@@ -146,7 +146,7 @@ void weight_gradients(cpu& executor, const sum_record<S>& record, const typename
   using R = accumulate_t<typename S::storage_type>;
   const auto to = rows_of(d_in.weights);
   d_out.o.visit([&](const auto& d_o) {
-    for_rows(executor, {to.extent[0], to.extent[1], to.extent[2]}, record.extents.back() * to.extent[3], [&](index b, index t, index h) {
+    for_rows(executor, {to.extent[0], to.extent[1], to.extent[2]}, std::max<index>(1, record.extents.back()) * to.extent[3], [&](index b, index t, index h) {
       for (std::size_t i = 0; i < S::count; ++i) {
         simd<R> sum(R(0));
         const auto given = rows_of(record.outputs[i].view());
