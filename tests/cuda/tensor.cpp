@@ -143,6 +143,7 @@ TEST_CASE("the tensor-core schedule computes the definition") {
   holds<weft::comba<weft::bf16>>("comba", {}, true, 0.005, weakened_key);
   holds<weft::comba<weft::bf16>>("comba unit", {.qk_l2norm = true}, true, 0.005, weakened_key);
   holds<weft::mamba2<weft::bf16>>("mamba2", {}, false, 0.005, rates);
+  holds<weft::gated_delta_product<weft::bf16>>("delta product of 1", {}, true);
   holds<weft::gated_delta_product<weft::bf16>>("delta product of 2", {.qk_l2norm = true, .micro_steps = 2}, true);
   // What one writer adds and the other removes rounds apart, each in full.
   holds<weft::rwkv7<weft::bf16>>("rwkv7", {}, true, 0.009, removal_keys, 64, 0.007);
@@ -243,6 +244,17 @@ TEST_CASE("the tensor-core schedule's output may lie on q or v") {
       m.run(verb::scan, cpu, a.in, *state, a.in[i], {});
       CHECK(outcome{a.in[i].get(), std::move(state)} == apart);
     }
+    // A number that is none is seen before the outputs of its chunk lie on it.
+    constexpr std::size_t before = (1 * 333 + 200) * 3 * 128;
+    problem bad = p;
+    bad["v"][before + 2 * 128 + 5] = std::numeric_limits<double>::infinity();
+    arguments a = arrange(bad, layout::contiguous, d);
+    weft::cpu cpu;
+    const auto state = start->copy();
+    m.run(verb::scan, cpu, a.in, *state, a.in[2], {});
+    const std::vector<double> o = a.in[2].get();
+    CHECK(std::equal(o.begin(), o.begin() + before, apart.o.begin()));
+    CHECK_FALSE(std::isfinite(o[before + 2 * 128 + 5]));
   }
 }
 

@@ -20,6 +20,7 @@ __device__ inline int lane() {
 // A value that the compiler takes as it is here: what it was made of is not made again later, nor what follows made earlier.
 __device__ inline void pin(word& x) { asm volatile("" : "+r"(x)); }
 __device__ inline void pin(float& x) { asm volatile("" : "+f"(x)); }
+__device__ inline void pin(int& x) { asm volatile("" : "+r"(x)); }
 __device__ inline word shared_address(const void* p) { return static_cast<word>(__cvta_generic_to_shared(p)); }
 
 // Two floats as two numbers of T, rounded to nearest even.
@@ -100,6 +101,7 @@ __device__ inline void store_matrices(word address, const word (&r)[4]) {
 // Barriers in shared memory. A phase ends when as many threads as expected have arrived and the announced bytes are there;
 // wait(b, p) returns once the phase of parity p has ended.
 __device__ inline void barrier_init(word barrier, int arrivals) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory"); }
+__device__ inline void barrier_end(word barrier) { asm volatile("mbarrier.inval.shared.b64 [%0];" ::"r"(barrier) : "memory"); }
 __device__ inline void barrier_init_done() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ inline void arrive(word barrier) { asm volatile("{ .reg .b64 t; mbarrier.arrive.shared.b64 t, [%0]; }" ::"r"(barrier) : "memory"); }
 __device__ inline void arrive_expecting(word barrier, int bytes) {
@@ -129,6 +131,8 @@ __device__ inline void tensor_store(const void* map, word from, int x, int y, in
 }
 // Waits until this thread's stores have read shared memory.
 __device__ inline void stores_read() { asm volatile("cp.async.bulk.commit_group;\n cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+// Waits until they have arrived.
+__device__ inline void stores_done() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 // What this thread wrote to shared memory is seen by the copy engine after the next barrier.
 __device__ inline void publish_to_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

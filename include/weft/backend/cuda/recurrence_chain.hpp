@@ -4,6 +4,7 @@
 //   R^T = value o v^T - erase o (S^T c^T),  U^T = R^T A^T,  o^T = read o (S^T q^T) + U^T P^T,
 //   S^T <- decay S^T + (write o U)^T k
 #pragma once
+#include "quick.hpp"
 #include "recurrence_tensor_layout.hpp"
 
 namespace weft {
@@ -14,12 +15,20 @@ template <class P, class T, int K, tensor_tuning X>
 class chain_warp {
   using L = tensor_layout<P, K, X>;
   using B = tensor_block<P, T, K, X>;
-  static constexpr int C = X.chunk, steps = K / 16, halves = L::halves, blocks = L::blocks;
+  static constexpr int C = X.chunk, steps = K / 16, halves = L::halves, outputs = L::outputs, blocks = L::blocks;
 
  public:
   __device__ chain_warp(const tensor_job<P, T>& job, const B& block, int warp)
-      : job_(job), b_(block), lane_(block.swizzled.lane), row_(block.within + warp * X.chain_rows) {}
+      : job_(job), b_(block), lane_(block.swizzled.lane), row_(block.within + warp * X.chain_rows) {
+    if constexpr (has_output<P>) {
+      of_head_ = row<P, T>(job_.in, job_.x, b_.batch, b_.begin, b_.head).raw_gates();
+      for_each_member(job_.in, [&](const auto& x, auto i) {
+        if constexpr (is_more<i>) more_columns_ |= x.data != nullptr;
+      });
+    }
+  }
 
+  // Folds all chunks, from the state in memory.
   __device__ void run() {
     move_state([](float& here, float& there) { here = there; });
     for (auto place = chunk_place<L>::at(0); place.n < b_.chunks; place.advance(1)) {
@@ -27,6 +36,19 @@ class chain_warp {
       fold(place);
       ptx::arrive(b_.folded(place.n));
     }
+  }
+  // What is not finite never leaves the state again.
+  __device__ bool finite() const {
+    float zero = 0;
+#pragma unroll
+    for (int m = 0; m < blocks; ++m)
+#pragma unroll
+      for (int j = 0; j < steps; ++j)
+#pragma unroll
+        for (int x = 0; x < 8; ++x) zero = fmaf(state_[m][j].half[x / 4][x % 4], 0.f, zero);
+    return zero == 0.f;
+  }
+  __device__ void store_state() {
     move_state([](float& here, float& there) { there = here; });
   }
 
@@ -65,7 +87,7 @@ class chain_warp {
   }
 
   // S^T q^T, and for an erase S^T c^T, for the chunk's tokens: the state is rounded to operands once, and is not needed after.
-  __device__ void read(const swizzled_tile& q, const swizzled_tile& c, float decay, const float* channel_decay, block (&of_q)[blocks][halves], block (&of_c)[blocks][halves]) {
+  __device__ void read(const swizzled_tile& q, const swizzled_tile& c, float decay, const float* channel_decay, block (&of_q)[blocks][outputs], block (&of_c)[blocks][halves]) {
 #pragma unroll
     for (int j = 0; j < steps; ++j) {
       fragment s[blocks];
@@ -86,7 +108,8 @@ class chain_warp {
 #pragma unroll
           for (int m = 0; m < blocks; ++m) of_c[m][t].template add_product<T>(s[m], b);
         }
-        const fragment b = right(q, b_.q_row(16 * t), 16 * j);
+        if (t >= outputs) continue;
+        const fragment b = right(q, 16 * t, 16 * j);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) of_q[m][t].template add_product<T>(s[m], b);
       }
@@ -193,57 +216,11 @@ class chain_warp {
     }
   }
 
-  // A number of v that is not finite would reach the tokens before it by a product's zeros. Then v ends there for the products
-  // of the warp's columns; o, of which S^T q is there, is NaN from that token on, and so is the state.
-  __device__ bool finite(const swizzled_tile& v) const {
-    word seen[2] = {};
-#pragma unroll
-    for (int t = 0; t < halves; ++t)
-#pragma unroll
-      for (int m = 0; m < blocks; ++m) look<T>(seen, left_turned(v, 16 * t, row_ + 16 * m));
-    return !__any_sync(~0u, wrong(seen[0]) || wrong(seen[1]));
-  }
-  __device__ void end_values(const swizzled_tile& v, block (&o)[blocks][halves]) {
-    int first = C;
-#pragma unroll 1
-    for (int t = 0; t < halves; ++t)
-#pragma unroll 1
-      for (int m = 0; m < blocks; ++m) {
-        const fragment x = left_turned(v, 16 * t, row_ + 16 * m);
-        for (int w = 0; w < 4; ++w) {
-          const float2 pair = ptx::unpack<T>(x.w[w]);
-          const int token = 16 * t + block_column(lane_, w / 2, 0);
-          if (0.f * pair.x != 0.f) first = ::min(first, token);
-          if (0.f * pair.y != 0.f) first = ::min(first, token + 1);
-        }
-      }
-    first = __reduce_min_sync(~0u, first);
-    constexpr int units = X.chain_rows / 8;
-#pragma unroll 1
-    for (int i = lane_ + first * units; i < C * units; i += 32) *reinterpret_cast<uint4*>(b_.memory + (v.unit(i / units, row_ / 8 + i % units) - b_.base)) = uint4{};
-    __syncwarp();
-    const float nan = __int_as_float(0x7fffffff);
-#pragma unroll
-    for (int m = 0; m < blocks; ++m) {
-#pragma unroll
-      for (int t = 0; t < halves; ++t)
-#pragma unroll
-        for (int x = 0; x < 8; ++x)
-          if (16 * t + block_column(lane_, x / 4, x % 4) >= first) o[m][t].half[x / 4][x % 4] = nan;
-#pragma unroll
-      for (int j = 0; j < steps; ++j)
-#pragma unroll
-        for (int x = 0; x < 8; ++x) state_[m][j].half[x / 4][x % 4] = nan;
-    }
-  }
-
   __device__ void fold(const chunk_place<L>& place) {
     const swizzled_tile q = b_.q(place.stage), v = b_.v(place.stage);
     const auto& scalars = b_.scalars(place.slot);
-    block o[blocks][halves] = {}, sum[blocks][halves] = {};
-    const bool fine = finite(v);
+    block o[blocks][outputs] = {}, sum[blocks][halves] = {};
     read(q, b_.c(place.stage), scalars.decay, b_.decay(place.slot), o, sum);
-    if (!fine) end_values(v, o);
     tokens r, written, update, values, gain;
     if constexpr (L::two) {
 #pragma unroll
@@ -259,14 +236,12 @@ class chain_warp {
 
     const padded_tile pairs = b_.pairs(place.slot);
 #pragma unroll
-    for (int t = 0; t < halves; ++t) {
-      columns by(scalars.read, lane_, t);
-      if (t > 0)
-        for (float2& x : by.half) x.x += scalars.poison, x.y += scalars.poison;
+    for (int t = 0; t < outputs; ++t) {
+      const columns by(scalars.read, lane_, t);
 #pragma unroll
       for (int m = 0; m < blocks; ++m) scale(o[m][t], by);
 #pragma unroll
-      for (int s = 0; s <= t; ++s) {
+      for (int s = 0; s < halves - outputs + 1 + t; ++s) {
         const fragment p = right(pairs, 16 * t, 16 * s);
 #pragma unroll
         for (int m = 0; m < blocks; ++m) {
@@ -280,11 +255,9 @@ class chain_warp {
         store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
       }
     }
-    if (!L::copies_out || b_.length(place.n) < C) store_rows(place.n, v);
-
-    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
     add(L::channels ? b_.tail(place.slot) : b_.k(place.stage), update);
     if constexpr (L::two) add(b_.tail(place.slot, 1), gain);
+    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
   }
 
   // S^T += U^T k
@@ -302,44 +275,46 @@ class chain_warp {
   // The policy's last word on an output.
   __device__ void finish(int n, int t, int m, const swizzled_tile& v, block& o) const {
     const block x = block::of_left<T>(left_turned(v, 16 * t, row_ + 16 * m));
+    const auto row_at = [&](int h, int e) {
+      const int token = ::min(16 * t + block_column(lane_, h, e), b_.length(n) - 1);  // past the end any is read, and not stored
+      return row<P, T>(job_.in, job_.x, b_.batch, b_.begin + n * C + token, b_.head);
+    };
+    lanes_of<P, float> more[2][4] = {};
+    if (more_columns_)
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          for_each_member(more[h][i], [&](float& to, auto member) {
+            if constexpr (is_more<member>) to = row_at(h, i % 2).template number<member>(b_.column + row_ + 16 * m + block_row(lane_, i));
+          });
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int token = 16 * t + block_column(lane_, h, e);
-        if (token >= b_.length(n)) continue;
-        const row<P, T> at(job_.in, job_.x, b_.batch, b_.begin + n * C + token, b_.head);
-        const lanes_of<P, float> gates = at.gates(job_.policy);
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          lanes_of<P, float> lane = gates;
-          for_each_member(lane, [&](float& to, auto i) {
-            constexpr int member = static_cast<int>(i);
-            if constexpr (member == L::form.v) to = x.half[h][2 * r + e];
-            else if constexpr (role_of<P, i>.width == width::value_dim) to = at.template number<i>(b_.column + row_ + 16 * m + block_row(lane_, 2 * r));
-          });
-          o.half[h][2 * r + e] = job_.policy.template output<float>(lane, o.half[h][2 * r + e]);
-        }
+      for (int i = 0; i < 4; ++i) {
+        lanes_of<P, float> gates = of_head_;
+        for_each_member(gates, [&](float& to, auto member) {
+          if constexpr (role_of<P, member>.width == width::one && role_of<P, member>.time) to = row_at(h, i % 2).template number<member>(0);
+        });
+        gates = row<P, T>::activated(job_.policy, gates);
+        lanes_of<P, quick> lane;
+        auto numbers = tie_members(gates), others = tie_members(more[h][i]);
+        for_each_member(lane, [&](quick& to, auto member) {
+          to = quick(static_cast<int>(member) == L::form.v ? x.half[h][i] : is_more<member> ? std::get<member>(others) : std::get<member>(numbers));
+        });
+        o.half[h][i] = job_.policy.template output<quick>(lane, quick(o.half[h][i])).x;
       }
   }
-
-  // The copy engine would write rows past the sequence's end, all columns of the tile, and every micro-step.
-  __device__ void store_rows(int n, const swizzled_tile& v) const {
-    if (!job_.o) return;
-    __syncwarp();
-    constexpr int units = X.chain_rows / 8;
-    const index first = (b_.begin + n * C) / b_.micro;
-    for (int i = lane_; i < b_.length(n) / b_.micro * units; i += 32) {
-      const int r = i / units, u = row_ / 8 + i % units;
-      T* const to = job_.o + b_.batch * job_.o_stride[0] + (first + r) * job_.o_stride[1] + b_.head * job_.o_stride[2] + b_.column + 8 * u;
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (v.unit(r * b_.micro + b_.micro - 1, u) - b_.base));
-    }
-  }
+  // An input of the column beside v.
+  template <std::size_t I>
+  static constexpr bool is_more = static_cast<int>(I) != L::form.v && role_of<P, I>.width == width::value_dim;
 
   const tensor_job<P, T>& job_;
   const B& b_;
   int lane_, row_;
   block state_[blocks][steps];
+  lanes_of<P, float> of_head_;  // what finish() knows of the head
+  bool more_columns_ = false;   // and whether it reads more than v
 };
 
 }  // namespace device

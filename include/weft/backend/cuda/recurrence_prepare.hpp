@@ -19,8 +19,8 @@ class prepare_base {
   static constexpr bool pre = P::axes.timing == timing::pre;
 
  public:
-  __device__ prepare_base(const tensor_job<P, T>& job, const tensor_maps& maps, const B& block, int warp)
-      : job_(job), maps_(maps), b_(block), group_(warp / L::halves), half_(warp % L::halves), lane_(block.swizzled.lane) {
+  __device__ prepare_base(const tensor_job<P, T>& job, const tensor_maps& maps, const B& block, int warp, bool watch)
+      : job_(job), maps_(maps), b_(block), watch_(watch), group_(warp / L::halves), half_(warp % L::halves), lane_(block.swizzled.lane) {
     use_scratch(0);
   }
 
@@ -33,11 +33,9 @@ class prepare_base {
     for (; place_.n < b_.chunks + L::groups + 1; place_.advance(L::groups)) {
       const int n = place_.n;
       if (n > L::groups) B::wait(b_.folded(n - L::groups - 1), n - L::groups - 1);
-      if (half_ == 0 && lane_ == 0) {  // the chunk that is done leaves its stage to one that comes
-        const int stage = place_.stage_after(L::groups);
-        if (n > L::groups) store(n - L::groups - 1, stage);
-        load(n + L::groups, stage);
-      }
+      const int stage = place_.stage_after(L::groups);  // the chunk that is done leaves its stage to one that comes
+      if (n > L::groups) store(n - L::groups - 1, stage);
+      load(n + L::groups, stage);
       __syncwarp();
       if (n >= b_.chunks) continue;
       lanes_of<P, float> now = next;
@@ -74,22 +72,36 @@ class prepare_base {
 
   // The output of chunk n, from the place of its v.
   __device__ void store(int n, int stage) const {
-    if (b_.length(n) < C || !job_.o) return;
+    if (!job_.o) return;
+    if (!L::copies_out || b_.length(n) < C) return store_rows(n, stage);
+    if (half_ != 0 || lane_ != 0) return;
     if constexpr (L::copies_out)
       for (int c = 0; c < X.slice; c += 64)
-        ptx::tensor_store(&maps_.o, b_.v(stage).unit(0, c / 8), b_.column + c, b_.head, static_cast<int>(b_.begin) + n * C, static_cast<int>(b_.batch));
+        ptx::tensor_store(&maps_.o, b_.v(stage).unit(0, c / 8), b_.column + c, b_.head, (static_cast<int>(b_.begin) + n * C) / X.micro, static_cast<int>(b_.batch));
     ptx::stores_read();
+  }
+  // The copy engine would write rows past the sequence's end, and all columns of the tile.
+  __device__ void store_rows(int n, int stage) const {
+    constexpr int units = X.slice / 8;
+    const swizzled_tile o = b_.v(stage);
+    const index first = (b_.begin + n * C) / X.micro;
+    for (int i = half_ * 32 + lane_; i < b_.length(n) / X.micro * units; i += 32 * L::halves) {
+      const int r = i / units, u = b_.within / 8 + i % units;
+      T* const to = job_.o + b_.batch * job_.o_stride[0] + (first + r) * job_.o_stride[1] + b_.head * job_.o_stride[2] + b_.column + 8 * u;
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(b_.memory + (o.unit(r, u) - b_.base));
+    }
+    sync_group();  // a load may come there next
   }
   __device__ void load(int n, int stage) const {
     if (n >= b_.chunks || half_ != 0 || lane_ != 0) return;
     const word full = b_.loaded(n);
     const int token = static_cast<int>(b_.begin) + n * C, batch = static_cast<int>(b_.batch);
-    ptx::arrive_expecting(full, L::stage_bytes - (P::axes.micro_steps ? L::key_bytes - L::key_bytes / b_.micro : 0));
+    ptx::arrive_expecting(full, L::stage_bytes - (L::key_bytes - L::key_bytes / X.micro));
     for (int c = 0; c < K; c += 64) {
       if constexpr (L::loads_k) ptx::tensor_load(b_.k(stage).unit(0, c / 8), &maps_.k, c, b_.key_head, token, batch, full);
       if constexpr (L::loads_c) ptx::tensor_load(b_.c(stage).unit(0, c / 8), &maps_.c, c, b_.key_head, token, batch, full);
       if constexpr (L::two) ptx::tensor_load(b_.p(stage).unit(0, c / 8), &maps_.p, c, b_.key_head, token, batch, full);
-      ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token / b_.micro, batch, full);
+      ptx::tensor_load(b_.q(stage).unit(0, c / 8), &maps_.q, c, b_.key_head, token / X.micro, batch, full);
     }
     for (int c = 0; c < L::columns; c += 64) ptx::tensor_load(b_.v(stage).unit(0, c / 8), &maps_.v, b_.column + c, b_.head, token, batch, full);
   }
@@ -109,75 +121,55 @@ class prepare_base {
   }
   __device__ void clear_rows(int first, int end, int thread, int threads) const {
     constexpr int of_keys = L::keys * K / 8, units = of_keys + L::columns / 8;
+#pragma unroll 1
     for (int i = thread; i < (end - first) * units; i += threads) {
       const int r = first + i / units, u = i % units;
-      const word at = u < K / 8 ? b_.q(place_.stage).unit(b_.q_row(r), u) : u < of_keys ? b_.tile(place_.stage, u / (K / 8)).unit(r, u % (K / 8)) : b_.v(place_.stage).unit(r, u - of_keys);
+      const word at = u < K / 8 ? b_.q(place_.stage).unit(r / X.micro, u) : u < of_keys ? b_.tile(place_.stage, u / (K / 8)).unit(r, u % (K / 8)) : b_.v(place_.stage).unit(r, u - of_keys);
       *reinterpret_cast<uint4*>(b_.memory + (at - b_.base)) = uint4{};
     }
   }
 
-  // Scales the factors of the unit keys by 1 / length, as far as this warp needs them: of its own tokens, and of the keys before.
-  __device__ void unit_lengths(factors& f) const {
-    // The squares are the diagonal of a product with itself.
-    const auto lengths = [&](auto&& part, int first, float* to) {
-      block squares{};
-#pragma unroll 2
-      for (int i = 0; i < steps; ++i) {
-        const fragment e = part(i);
-        squares.template add_product<T>(e, e.left_as_right());
-      }
-      const int g = lane_ / 4;
-      if (lane_ % 4 == g / 2)
-        for (int h = 0; h < 2; ++h) to[first + g + 8 * h] = rsqrtf((g % 2 ? squares.half[h][2 * h + 1] : squares.half[h][2 * h]) + job_.x.l2norm_eps);
-    };
-    float* const of_k = reinterpret_cast<float*>(mine_);  // G and the factors come here next
-    float *const of_q = of_k + C, *const of_c = diagonal();
-    if constexpr (is_unit_key<P>(form.q)) lengths([&](int i) { return left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i); }, 16 * half_, of_q);
-    if constexpr (is_unit_key<P>(form.k)) {
-      lengths([&](int i) { return left(b_.k(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_k);
-      if (half_ == 1) lengths([&](int i) { return left(b_.k(place_.stage), 0, 16 * i); }, 0, of_k);
-    }
-    constexpr bool unit_c = L::loads_c && is_unit_key<P>(form.c);
-    if constexpr (unit_c) lengths([&](int i) { return left(b_.c(place_.stage), 16 * half_, 16 * i); }, 16 * half_, of_c);
-    __syncwarp();
-    if constexpr (is_unit_key<P>(form.q)) f.q *= of_q[lane_];
-    if constexpr (is_unit_key<P>(form.k)) f.k *= of_k[lane_];
-    if constexpr (L::loads_c ? unit_c : is_unit_key<P>(form.k)) f.c *= (L::loads_c ? of_c : of_k)[lane_];
-    __syncwarp();
+  // A product's zeros do not keep a NaN of a later token from an earlier one. So where the block watches, a sequence ends for the
+  // products where a gate, or a number of a tile that enters the state, is not finite: from that token on the inputs are 0, every
+  // output and the state are NaN. Returns the first such token of the warp's half, or C; `own`: whether the lane's token is one.
+  // A decay of minus infinity is a number like any other; a number of q reaches its own output only.
+  __device__ int end_of_numbers(factors& f, bool own) const {
+    const int end = own_end(f, own);
+    if (half_ == 0 && lane_ == 0) b_.scalars(place_.slot).end = end;
+    return end;
   }
-
-  // A product's zeros do not keep a NaN of a later token from an earlier one. So a sequence ends for the products where one
-  // of its keys or gates is not finite (the chain sees to v): from that token on the inputs are 0, every output and the state are NaN. Returns the first
-  // such token of the warp's half, or C; `seen` is of its q and k.
-  // A decay of minus infinity is a number like any other.
-  __device__ int cut(factors& f, word (&seen)[2]) const {
-    const bool own = lane_ / 16 == half_ && !(0.f * f.q + 0.f * f.k + 0.f * f.c + 0.f * f.p + 0.f * f.z == 0.f && f.g < INFINITY);
+  // Later, when both warps know theirs.
+  __device__ int end_for_outputs(int end) const { return half_ == 1 && b_.scalars(place_.slot).end < C ? 16 : end; }
+  // What the chain makes of it: the rest of the outputs and the state become NaN.
+  __device__ void publish_end(int end) const {
+    if (lane_ / 16 != half_ || lane_ < end) return;
+    auto& s = b_.scalars(place_.slot);
+    const float nan = __int_as_float(0x7fffffff);
+    s.read[lane_ / X.micro] = nan;
+    if (lane_ == end) s.write[lane_] = nan;
+  }
+  __device__ int own_end(factors& f, bool own) const {
+    word seen[2] = {};
+    const auto look_at = [&](const swizzled_tile& x, int column, int columns) {
+#pragma unroll 1
+      for (int c = 0; c < columns; c += 16) look<T>(seen, left(x, 16 * half_, column + c));
+    };
+#pragma unroll 1
+    for (int i = 1; i < L::keys; ++i) look_at(b_.tile(place_.stage, i), 0, K);
+    look_at(b_.v(place_.stage), b_.within, X.slice);
+    own |= lane_ / 16 == half_ && !(0.f * f.k + 0.f * f.c + 0.f * f.p + 0.f * f.z == 0.f && f.g < INFINITY);
     const bool upper = wrong(seen[0]), lower = wrong(seen[1]);
     if (!__any_sync(~0u, own || upper || lower)) return C;
     int first = own ? lane_ % 16 : 16;
     if (upper) first = ::min(first, lane_ / 4);
     else if (lower) first = ::min(first, 8 + lane_ / 4);
     first = 16 * half_ + __reduce_min_sync(~0u, first);
-    if (lane_ >= first) f.q = f.k = f.c = f.p = f.z = 0;
+    if (lane_ >= first) f = {};
+    __syncwarp();  // all lanes have looked
     clear_rows(first, 16 * half_ + 16, lane_, 32);
     ptx::publish_to_copies();
     __syncwarp();
     return first;
-  }
-  __device__ fragment rows_before(int first, fragment x) const {
-#pragma unroll
-    for (int w = 0; w < 4; ++w)
-      if (16 * half_ + lane_ / 4 + 8 * (w % 2) >= first) x.w[w] = 0;
-    return x;
-  }
-  // What the chain makes of a cut: the rest of the outputs and the state become NaN.
-  __device__ void publish_cut(int first) const {
-    auto& s = b_.scalars(place_.slot);
-    const float nan = __int_as_float(0x7fffffff);
-    if (half_ == 0 && lane_ == 0) s.poison = first < C ? nan : 0.f;
-    if (lane_ / 16 != half_ || lane_ < first) return;
-    s.read[lane_] = nan;
-    if (lane_ == first) s.write[lane_] = nan;
   }
 
   // Substitution in float, a column a lane (twice: each half of the warp keeps 8 of the 16 rows).
@@ -239,6 +231,7 @@ class prepare_base {
   const tensor_job<P, T>& job_;
   const tensor_maps& maps_;
   const B& b_;
+  const bool watch_;
   int group_, half_, lane_;
   place place_{};
   padded_tile below_;

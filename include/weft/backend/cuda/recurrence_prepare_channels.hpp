@@ -3,6 +3,7 @@
 // running products of alpha = exp(g) <= 1, never exponentials of differences: no exponent is positive, -inf is exact.
 // q and the erase reader are rewritten to what they lose since the chunk's start, in place; the writers' tail is a tile more.
 #pragma once
+#include "quick.hpp"
 #include "recurrence_prepare.hpp"
 
 namespace weft {
@@ -33,25 +34,31 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     ptx::wait(b_.gates_loaded(group_), static_cast<word>(n / L::groups & 1));
     if (b_.length(n) < C) {
       this->clear_tail(n);
-      clear_gates(n);
+      clear_gates(b_.length(n), C, half_ * 32 + lane_, 32 * L::halves);
     }
     this->sync_group();
     if constexpr (L::makes_z) make_values(n);
+    int end = C;  // of the warp's numbers
+    if (this->watch_) {
+      __syncwarp();
+      end = this->end_of_numbers(f, !gates_finite(n, f.g));
+      clear_gates(end, 16 * half_ + 16, lane_, 32);
+      __syncwarp();
+    }
     sum_half(f.g);
     this->sync_group();
+    if (this->watch_) end = this->end_for_outputs(end);
     if (half_ == 0)
       for (int c = lane_; c < K; c += 32) b_.decay(place_.slot)[c] = totals(0)[c] * totals(1)[c];
 
     octets sums[writer_count];
-    word seen[2] = {};
-    walk(n, f.g, sums, seen);
+    walk(n, f.g, end, sums);
     if (this->job_.x.unit) unit_lengths(sums[0], f);
     __syncwarp();
-    const int first = this->cut(f, seen);
     decays()[C + lane_] = L::two ? f.p : f.k * (L::erases ? 1.f : f.z);
     if constexpr (L::two) decays()[lane_] = f.k * f.z;
     publish_scalars(f);
-    this->publish_cut(first);
+    this->publish_end(end);
     ptx::publish_to_copies();
     this->sync_group();
     block of_c[writer_count] = {}, of_q[writer_count] = {};
@@ -61,8 +68,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
       __syncwarp();
       load_gates(n + L::groups);
     }
-    write_pairs<0>(f, sums[0], of_c[0], of_q[0], first);
-    if constexpr (L::two) write_pairs<1>(f, sums[1], of_c[1], of_q[1], first);
+    write_pairs<0>(f, sums[0], of_c[0], of_q[0]);
+    if constexpr (L::two) write_pairs<1>(f, sums[1], of_c[1], of_q[1]);
     if constexpr (L::erases) {
       __syncwarp();
       this->invert_diagonal();
@@ -96,9 +103,20 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     return b_.memory + gate_tile() + channel / 32 * C * 128 + token * 128 + ((channel / 4 ^ token) & 7) * 16;
   }
 
-  __device__ void clear_gates(int n) const {
-    for (int i = half_ * 32 + lane_; i < (C - b_.length(n)) * K / 4; i += 32 * L::halves)
-      *reinterpret_cast<float4*>(gate(b_.length(n) + i / (K / 4), i % (K / 4) * 4)) = float4{};
+  __device__ void clear_gates(int first, int end, int thread, int threads) const {
+#pragma unroll 1
+    for (int i = thread; i < (end - first) * K / 4; i += threads) *reinterpret_cast<float4*>(gate(first + i / (K / 4), i % (K / 4) * 4)) = float4{};
+  }
+  // Of the lane's token, where it is one of the warp's, and the one more input. Minus infinity is a gate like any other.
+  __device__ bool gates_finite(int n, float scale) const {
+    bool finite = true;
+    if (lane_ / 16 != half_ || lane_ >= b_.length(n)) return true;
+#pragma unroll 1
+    for (int c = 0; c < K; ++c) {
+      finite &= *reinterpret_cast<const float*>(gate(lane_, c) + c % 4 * 4) * scale < INFINITY;
+      if constexpr (form.b >= 0) finite &= 0.f * more_of(n, lane_)[c] == 0.f;
+    }
+    return finite;
   }
 
   __device__ void publish_scalars(const factors& f) const {
@@ -168,36 +186,39 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     for (int w = 0; w < 4; ++w) {
       const int channel = c + 8 * (w / 2) + 2 * (lane_ % 4);
       const float2 of_q = ptx::unpack<T>(q.w[w]), of_k = ptx::unpack<T>(k.w[w]);
-      r.w[w] = ptx::pack<T>(f(terms(channel, of_q.x, of_k.x, g[w].x, b[w].x)), f(terms(channel + 1, of_q.y, of_k.y, g[w].y, b[w].y)));
+      r.w[w] = ptx::pack<T>(f(terms(channel, of_q.x, of_k.x, g[w].x, b[w].x)).x, f(terms(channel + 1, of_q.y, of_k.y, g[w].y, b[w].y)).x);
     }
     return r;
   }
-  __device__ key_terms<float> terms(int channel, float q, float k, float g, float b) const {
-    lanes_of<P, float> lane{};
+  __device__ key_terms<quick> terms(int channel, float q, float k, float g, float b) const {
+    lanes_of<P, quick> lane{};
     auto members = tie_members(lane);
     const int head = b_.head;
     for_each_member(this->job_.in, [&](const auto& v, auto m) {
       constexpr role what = role_of<P, m>;
-      if constexpr (what.width == width::key_dim && !what.time) std::get<m>(members) = v.data[head * v.stride[0] + channel];
+      if constexpr (what.width == width::key_dim && !what.time) std::get<m>(members) = quick(static_cast<float>(v.data[head * v.stride[0] + channel]));
     });
-    std::get<form.q>(members) = q, std::get<form.g>(members) = g;
-    if constexpr (L::loads_k) std::get<form.k>(members) = k;
-    if constexpr (form.b >= 0) std::get<form.b>(members) = b;
-    return this->job_.policy.template key_side<float>(lane);
+    std::get<form.q>(members) = quick(q), std::get<form.g>(members) = quick(g);
+    if constexpr (L::loads_k) std::get<form.k>(members) = quick(k);
+    if constexpr (form.b >= 0) std::get<form.b>(members) = quick(b);
+    return this->job_.policy.template key_side<quick>(lane);
   }
 
-  // The one more input of channels 16 j + 8 (w / 2) + 2i and the next, for the rows of a fragment's words: from memory.
-  __device__ void load_more(int n, int j, float2 (&to)[4]) const {
+  // The one more input of a token of chunk n.
+  __device__ const float* more_of(int n, int token) const {
+    const auto& v = std::get<form.b>(tie_members(this->job_.in));
+    const int head = std::remove_cvref_t<decltype(v)>::role.heads == per_head::key ? b_.key_head : b_.head;
+    return v.data + b_.batch * v.stride[0] + (b_.begin + n * C + token) * v.stride[1] + head * v.stride[2];
+  }
+  // That of channels 16 j + 8 (w / 2) + 2i and the next, for the rows of a fragment's words: from memory.
+  __device__ void load_more(int n, int end, int j, float2 (&to)[4]) const {
     if constexpr (form.b >= 0) {
-      const auto& v = std::get<form.b>(tie_members(this->job_.in));
-      constexpr role what = std::remove_cvref_t<decltype(v)>::role;
-      const int head = what.heads == per_head::key ? b_.key_head : b_.head;
 #pragma unroll
       for (int w = 0; w < 4; ++w) {
-        const int t = n * C + 16 * half_ + lane_ / 4 + 8 * (w % 2);
+        const int t = 16 * half_ + lane_ / 4 + 8 * (w % 2);
         to[w] = {};
-        if (t >= b_.tokens || j >= steps) continue;
-        const float* const p = v.data + b_.batch * v.stride[0] + (b_.begin + t) * v.stride[1] + head * v.stride[2] + 16 * j + 8 * (w / 2) + 2 * (lane_ % 4);
+        if (t >= ::min(b_.length(n), end) || j >= steps) continue;
+        const float* const p = more_of(n, t) + 16 * j + 8 * (w / 2) + 2 * (lane_ % 4);
         to[w] = {p[0], p[1]};
       }
     }
@@ -221,33 +242,38 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
   // z in the place of v, for the warp's tokens.
   __device__ void make_values(int n) const {
     const swizzled_tile v = b_.v(place_.stage);
-    constexpr int words = L::columns / 2;
+    constexpr int words = L::columns / 2, batch = 8;  // loads on their way before a store, which the compiler moves none across
     const int there = ::min(b_.length(n) - 16 * half_, 16) * words;
-#pragma unroll 8
-    for (int i = lane_; i < there; i += 32) {
-      const int t = 16 * half_ + i / words, w = i % words;
-      const row<P, T> at(this->job_.in, this->job_.x, b_.batch, b_.begin + n * C + t, b_.head);
-      const lanes_of<P, float> gates = at.gates(this->job_.policy);
-      const word place = v.unit(t, w / 4) + static_cast<word>(w % 4 * 4);
-      const float2 from = ptx::unpack<T>(*reinterpret_cast<const word*>(b_.memory + (place - b_.base)));
-      float z[2];
+#pragma unroll 1
+    for (int first = lane_; first < there; first += 32 * batch) {
+      lanes_of<P, float> lane[batch][2];
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        lanes_of<P, float> lane = at.template lanes<width::value_dim>(gates, b_.column + 2 * w + e);
-        std::get<form.v>(tie_members(lane)) = e ? from.y : from.x;
-        z[e] = this->job_.policy.template write<float>(lane);
+      for (int j = 0; j < batch; ++j) {
+        const int i = ::min(first + 32 * j, there - 1);
+        const row<P, T> at(this->job_.in, this->job_.x, b_.batch, b_.begin + n * C + 16 * half_ + i / words, b_.head);
+        const lanes_of<P, float> gates = at.gates(this->job_.policy);
+#pragma unroll
+        for (int e = 0; e < 2; ++e) lane[j][e] = at.template lanes<width::value_dim>(gates, b_.column + 2 * (i % words) + e);
       }
-      put(place, ptx::pack<T>(z[0], z[1]));
+#pragma unroll
+      for (int j = 0; j < batch; ++j) {
+        const int i = first + 32 * j, w = i % words;
+        if (i >= there) continue;
+        const word place = v.unit(16 * half_ + i / words, w / 4) + static_cast<word>(w % 4 * 4);
+        const float2 from = ptx::unpack<T>(*reinterpret_cast<const word*>(b_.memory + (place - b_.base)));
+        std::get<form.v>(tie_members(lane[j][0])) = from.x, std::get<form.v>(tie_members(lane[j][1])) = from.y;
+        put(place, ptx::pack<T>(this->job_.policy.template write<float>(lane[j][0]), this->job_.policy.template write<float>(lane[j][1])));
+      }
     }
   }
 
   // Goes through the channels, 16 at a time: the products within the warp's tokens, and the rewritten tiles.
-  __device__ void walk(int n, float scale, octets (&sums)[writer_count], word (&seen)[2]) const {
+  __device__ void walk(int n, float scale, int end, octets (&sums)[writer_count]) const {
     const int g = lane_ / 4, i = lane_ % 4;
     const swizzled_tile c_tile = b_.c(place_.stage), q_tile = b_.q(place_.stage);
     const float by[2] = {__shfl_sync(~0u, scale, 16 * half_ + g), __shfl_sync(~0u, scale, 16 * half_ + g + 8)};
     float2 more[2][4] = {};  // a box ahead
-    for (int part = 0; part < 2; ++part) load_more(n, part, more[part]);
+    for (int part = 0; part < 2; ++part) load_more(n, end, part, more[part]);
 #pragma unroll 1
     for (int box = 0; box < K / 32; ++box) {
       fragment readers[2][2];  // of the second half, for across(): kept where its gates were
@@ -269,7 +295,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         if constexpr (L::makes_c) eraser = made(c, q, k, gates, more[part], [](const auto& side) { return side.c; });
         if constexpr (L::loads_c) eraser = left(c_tile, 16 * half_, c);
         if constexpr (L::two) writer[0] = left(b_.p(place_.stage), 16 * half_, c), writer[1] = k;
-        load_more(n, 2 * box + 2 + part, more[part]);
+        load_more(n, end, 2 * box + 2 + part, more[part]);
         // What is lost since the block's start (by the reader's own decay too, where it reads after it); until its end; in all.
         float2 before[4], after[4], all[4], mine[4];
 #pragma unroll
@@ -325,9 +351,6 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
 
         // Of the half; then of the chunk.
         const fragment q_since = q_before([&](const auto& f) { return scaled(q, f); }), c_since = L::erases ? scaled(eraser, before) : fragment{};
-        for (const fragment& x : writer) look<T>(seen, x);
-        look<T>(seen, q_since);  // with the decays
-        if constexpr (L::makes_c || L::loads_c) look<T>(seen, c_since);
         float2 other[4];
 #pragma unroll
         for (int w = 0; w < 4; ++w) other[w] = *reinterpret_cast<const float2*>(totals(1 - half_) + c + 8 * (w / 2) + 2 * i);
@@ -385,10 +408,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     }
   }
 
-  // P to the chain, T for the inverse (of v's own writer: to the chain), with the readers' and writers' factors; T is 0 in rows
-  // from `cut` on.
+  // P to the chain, T for the inverse (of v's own writer: to the chain), with the readers' and writers' factors.
   template <int Writer>
-  __device__ void write_pairs(const factors& f, const octets& sums, const block& of_c, const block& of_q, int cut) const {
+  __device__ void write_pairs(const factors& f, const octets& sums, const block& of_c, const block& of_q) const {
     const padded_tile pairs = b_.pairs(place_.slot, Writer), values = b_.erased_values(place_.slot);
     const int g = lane_ / 4, first = 16 * half_;
     const auto of_writer = [&](int s) {  // the first half's are the first warp's
@@ -403,7 +425,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     const auto write = [&](int t, int s, float px, float py, float tx, float ty, int r) {  // tokens of the half; row r of the lane's two
       const float x = of_writer(first + s), y = of_writer(first + s + 1);
       put(pairs.element(first + t, first + s), ptx::pack<T>(px * reader[r] * x, py * reader[r] * y));
-      tx = first + t < cut ? tx * eraser[r] * x : 0.f, ty = first + t < cut ? ty * eraser[r] * y : 0.f;
+      tx *= eraser[r] * x, ty *= eraser[r] * y;
       if constexpr (Writer == 1) put(values.element(first + t, first + s), ptx::pack<T>(tx, ty));
       else if constexpr (L::erases) {
         float* const to = diagonal() + s * L::diagonal_stride + t;
@@ -437,10 +459,9 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
           const int column = 8 * h + s;
           const float x = of_writer(column), y = of_writer(column + 1);
           put(pairs.element(16 + g + 8 * r, column), ptx::pack<T>(of_q.half[h][2 * r] * reader[r] * x, of_q.half[h][2 * r + 1] * reader[r] * y));
-          const bool there = 16 + g + 8 * r < cut;
           const float tx = of_c.half[h][2 * r] * eraser[r] * x, ty = of_c.half[h][2 * r + 1] * eraser[r] * y;
-          if constexpr (Writer == 1) put(values.element(16 + g + 8 * r, column), there ? ptx::pack<T>(tx, ty) : 0);
-          else if constexpr (L::erases) put(below_.element(g + 8 * r, column), there ? ptx::pack<fp16>(tx, ty) : 0);
+          if constexpr (Writer == 1) put(values.element(16 + g + 8 * r, column), ptx::pack<T>(tx, ty));
+          else if constexpr (L::erases) put(below_.element(g + 8 * r, column), ptx::pack<fp16>(tx, ty));
         }
     }
   }

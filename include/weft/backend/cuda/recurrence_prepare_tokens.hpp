@@ -12,7 +12,7 @@ template <class P, class T, int K, tensor_tuning X>
 class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, X> {
   using base = prepare_base<prepare_tokens, P, T, K, X>;
   using typename base::B, typename base::L, typename base::factors;
-  using base::C, base::pre, base::steps, base::b_, base::lane_, base::half_, base::place_, base::below_, base::decays, base::diagonal, base::put;
+  using base::C, base::form, base::pre, base::steps, base::b_, base::lane_, base::half_, base::place_, base::below_, base::decays, base::diagonal, base::put;
 
  public:
   using base::base;
@@ -20,9 +20,9 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
   __device__ void load_gates(int) const {}
   __device__ void prepare(int n, const lanes_of<P, float>& raw) {
     factors f = n * C + lane_ < b_.tokens ? this->factors_of(raw) : factors{};
-    if (P::axes.micro_steps && (n * C + lane_) % b_.micro != 0) f.g = 0;  // a token decays once
+    if (lane_ % X.micro != 0) f.g = 0;  // a token decays once
     // 2^-150 is 0, and the difference of two infinities is not.
-    float total = f.g < -150.f ? -150.f : f.g < INFINITY ? f.g : 0.f;  // of the tokens up to the lane's
+    float total = f.g < -150.f ? -150.f : this->watch_ && !(f.g < INFINITY) ? 0.f : f.g;  // of the tokens up to the lane's
     for (int d = 1; d < 32; d *= 2) {
       const float before = __shfl_up_sync(~0u, total, d);
       if (lane_ >= d) total += before;
@@ -32,23 +32,23 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
       this->clear_tail(n);
       this->sync_group();
     }
+    int end = C;
+    if (this->watch_) {
+      end = this->end_of_numbers(f, false);
+      this->sync_group();
+      end = this->end_for_outputs(end);
+    }
     this->use_scratch(n / L::groups);
 
-    if (this->job_.x.unit) this->unit_lengths(f);
     fragment q[steps], c[steps];
-    word seen[2] = {};
     for (int i = 0; i < steps; ++i) {
-      q[i] = left(b_.q(place_.stage), b_.q_row(16 * half_), 16 * i);
+      q[i] = left(b_.q_of_steps(place_.stage), 16 * half_ / X.micro, 16 * i);
       c[i] = left(b_.c(place_.stage), 16 * half_, 16 * i);
-      look<T>(seen, q[i]), look<T>(seen, c[i]);
-      if constexpr (L::loads_c) look<T>(seen, left(b_.k(place_.stage), 16 * half_, 16 * i));
     }
-    const int first = this->cut(f, seen);
-    if (first < C)
-      for (int i = 0; i < steps; ++i) q[i] = this->rows_before(first, q[i]), c[i] = this->rows_before(first, c[i]);
+    if (this->job_.x.unit) unit_lengths(f, q, c);
     decays()[lane_] = total, decays()[C + lane_] = f.k;
     publish_scalars(f, total);
-    this->publish_cut(first);
+    this->publish_end(end);
     __syncwarp();
     products(f, q, c);
     if constexpr (L::erases) {
@@ -61,6 +61,43 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
   }
 
  private:
+  // Scales the factors of the unit keys by 1 / length, as far as this warp needs them: of its own tokens, and of the keys before.
+  // The squares are the diagonal of a product with itself.
+  __device__ void unit_lengths(factors& f, const fragment (&q)[steps], const fragment (&c)[steps]) const {
+    constexpr bool of_q = is_unit_key<P>(form.q), of_k = is_unit_key<P>(form.k), of_c = L::loads_c && is_unit_key<P>(form.c);
+    block squares[4] = {};  // of q, c, the own keys, the keys before
+    const auto add = [&](block& sum, const fragment& x) { sum.template add_product<T>(x, x.left_as_right()); };
+#pragma unroll
+    for (int i = 0; i < steps; ++i) {
+      if constexpr (of_q) add(squares[0], q[i]);
+      if constexpr (of_c) add(squares[1], c[i]);
+      if constexpr (of_k) {
+        if constexpr (L::loads_c) add(squares[2], left(b_.k(place_.stage), 16 * half_, 16 * i));
+        else add(squares[2], c[i]);
+        if (half_ == 1) add(squares[3], left(b_.k(place_.stage), 0, 16 * i));
+      }
+    }
+    float* const at = decays();  // G and the factors come here next
+    const int g = lane_ / 4;
+    const auto put_lengths = [&](const block& of, float* to) {
+      if (lane_ % 4 == g / 2)
+        for (int h = 0; h < 2; ++h) to[g + 8 * h] = rsqrtf((g % 2 ? of.half[h][2 * h + 1] : of.half[h][2 * h]) + this->job_.x.l2norm_eps);
+    };
+    float *const keys = at, *const others = at + C, *const erasers = diagonal();
+    if constexpr (of_q) put_lengths(squares[0], others + 16 * half_);
+    if constexpr (of_c) put_lengths(squares[1], erasers + 16 * half_);
+    if constexpr (of_k) {
+      put_lengths(squares[2], keys + 16 * half_);
+      if (half_ == 1) put_lengths(squares[3], keys);
+    }
+    __syncwarp();
+    if constexpr (of_q) f.q *= others[lane_];
+    if constexpr (of_k) f.k *= keys[lane_];
+    if constexpr (L::loads_c ? of_c : of_k) f.c *= (L::loads_c ? erasers : keys)[lane_];
+    __syncwarp();
+  }
+  // Whether a token is read after the step.
+  static __device__ bool is_read(int step) { return step % X.micro == X.micro - 1; }
   // The sum of the decays of the tokens before the lane's.
   __device__ float before(float total) const {
     const float sum = __shfl_up_sync(~0u, total, 1);
@@ -73,7 +110,7 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
     auto& s = b_.scalars(place_.slot);
     // Without an erase U is v itself, and z's factor goes where v does.
     if constexpr (L::erases) s.erase[lane_] = f.c * (pre ? ptx::exp2(earlier) : since_start), s.value[lane_] = f.z;
-    s.read[lane_] = f.q * since_start;
+    if (is_read(lane_)) s.read[lane_ / X.micro] = f.q * since_start;
     s.write[lane_] = f.k * to_end * (L::erases ? 1.f : f.z);
     if (lane_ == 31) s.decay = since_start;
   }
@@ -119,7 +156,8 @@ class prepare_tokens : public prepare_base<prepare_tokens<P, T, K, X>, P, T, K, 
         const padded_tile to = b_.pairs(place_.slot);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          put(to.element(row + 8 * r, s), ptx::pack<T>(pair[2 * r], pair[2 * r + 1]));
+          if (is_read(row)) put(to.element((row + 8 * r) / X.micro, s), ptx::pack<T>(pair[2 * r], pair[2 * r + 1]));
+          if (X.micro > 1 && half_ == 0 && is_read(row)) put(to.element((row + 8 * r) / X.micro, 16 + s), 0);  // the same block for the chain
           if constexpr (L::erases) {
             if (j < half_) put(below_.element(g + 8 * r, s), ptx::pack<fp16>(erased[2 * r], erased[2 * r + 1]));
             else

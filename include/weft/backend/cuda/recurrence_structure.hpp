@@ -88,7 +88,7 @@ concept transparent = fixed_maps<P> && requires { typename std::integral_constan
 template <class P>
 constexpr bool scaled_tiles() {
   constexpr axes a = P::axes;
-  if constexpr (a.normalised || !transparent<P>) {
+  if constexpr (a.normalised || (a.micro_steps && has_output<P>) || !transparent<P>) {
     return false;
   } else {
     constexpr structure s = structure_of<P>();

@@ -21,6 +21,7 @@ struct tensor_tuning {
   int slice = 128;          // value columns of a block
   int chain_rows = 32;      // value columns of a chain warp; 16 take less time, and more of shared memory's
   int prepare_groups = 2;   // chunks that are prepared at once
+  int micro = 1;            // steps of a token; q and o have so many rows fewer
 
   constexpr int chain_warps() const { return slice / chain_rows; }
   constexpr int prepare_warps() const { return prepare_groups * chunk / 16; }
@@ -41,6 +42,7 @@ struct tensor_job {
   index o_stride[3];
   const index* offsets = nullptr;  // of packed sequences, in tokens
   float value = 1;                 // 0: nothing is written
+  bool watch = false;              // o lies on an input: a block cannot scan again
 };
 
 struct tensor_maps {
@@ -55,7 +57,7 @@ template <int C, bool Two>
 struct chunk_scalars {
   float erase[C], value[C], read[C], write[C], gain[Two ? C : 1];
   float decay;
-  float poison;  // NaN where the first half holds a number that is not finite, else 0
+  int end;       // the first token of the first half that holds a number that is not finite; C where none does, or none looks
 };
 
 // Byte offsets in shared memory.
@@ -69,7 +71,7 @@ struct tensor_layout {
   static constexpr bool makes_c = erases && form.c < 0, makes_z = form.z < 0;
   static constexpr bool two = P::axes.erase == weft::erase::two_writers;
   using scalars_type = chunk_scalars<X.chunk, two>;
-  static constexpr int C = X.chunk, halves = C / 16, groups = X.prepare_groups, blocks = X.chain_rows / 16;
+  static constexpr int C = X.chunk, halves = C / 16, outputs = halves / X.micro, groups = X.prepare_groups, blocks = X.chain_rows / 16;
   static_assert(C == 32, "weft: a chunk is two blocks of 16 tokens: a prepare warp for each, and a lane for each token");
 
   static constexpr int stages = 2 * groups + 1;  // chunks between their load and the store of their output
@@ -80,7 +82,7 @@ struct tensor_layout {
   static constexpr int key_bytes = C * K * 2, keys = 1 + loads_k + loads_c + two;
   static constexpr int columns = X.slice < 64 ? 64 : X.slice;  // of the tile of v: the copy engine brings 64, also where others have half of them
   static constexpr int stage_bytes = keys * key_bytes + C * columns * 2;
-  static constexpr bool copies_out = X.slice == columns && !P::axes.micro_steps;  // else the chain stores o
+  static constexpr bool copies_out = X.slice == columns;  // else the chain stores o
   static constexpr int pair_stride = (C + 8) * 2, pair_bytes = C * pair_stride;
   // Where channels decay: the writers with what they lose until the chunk's end, and the decay of the chunk.
   static constexpr int tail_bytes = channels ? (1 + two) * key_bytes : 0, decay_bytes = channels ? K * 4 : 0;
@@ -97,7 +99,7 @@ struct tensor_layout {
   static constexpr int group_bytes = (totals + (channels ? 2 * K * 4 : 0) + 127) / 128 * 128, scratch_turns = channels ? 1 : 2;
 
   static constexpr int gates = stages * stage_bytes, slot = gates + groups * gate_bytes, scratch = slot + slots * slot_bytes;
-  static constexpr int barriers = scratch + scratch_turns * groups * group_bytes, bytes = barriers + (3 * ring + groups) * 8;
+  static constexpr int barriers = scratch + scratch_turns * groups * group_bytes, voted = barriers + (3 * ring + groups) * 8, bytes = voted + 16;
   static constexpr bool fits = bytes <= 227 * 1024;
 };
 
@@ -127,18 +129,16 @@ struct tensor_block {
 
   unsigned char* memory;
   word base;
-  lane_parts swizzled, padded;
+  lane_parts swizzled, padded, of_steps;
   int head, key_head, column, within;  // the first value column of the tile of v; the slice's in it
   index sequence, batch, begin;  // the first row
-  int tokens, chunks;            // rows: a micro-step is a token of the chain, and reads the q of its token
-  int micro = 1;
-  lane_parts of_q;
+  int tokens, chunks;            // rows: a micro-step is a token of the chain
 
   __device__ tensor_block(const tensor_job<P, T>& job, unsigned char* shared) : base(ptx::shared_address(shared)) {
     ptx::pin(base);
     memory = static_cast<unsigned char*>(__cvta_shared_to_generic(base));
     const int lane = ptx::lane();
-    swizzled = lane_parts::swizzled(lane), padded = lane_parts::padded(lane, L::pair_stride);
+    swizzled = lane_parts::swizzled(lane), padded = lane_parts::padded(lane, L::pair_stride), of_steps = lane_parts::swizzled(lane, X.micro);
     const int slices = job.x.value_dim / X.slice;
     const index head_row = blockIdx.x / slices;
     column = static_cast<int>(blockIdx.x % slices) * X.slice, within = column % L::columns, column -= within;
@@ -148,18 +148,14 @@ struct tensor_block {
     batch = job.offsets ? 0 : sequence;
     begin = job.offsets ? job.offsets[sequence] : 0;
     tokens = static_cast<int>((job.offsets ? job.offsets[sequence + 1] : job.x.time) - begin);
-    of_q = swizzled;
-    if constexpr (P::axes.micro_steps) {
-      micro = job.x.micro, begin *= micro, tokens *= micro;
-      of_q = lane_parts::swizzled(lane, micro);
-    }
+    begin *= X.micro, tokens *= X.micro;
     chunks = (tokens + C - 1) / C;
   }
   __device__ int length(int n) const { return n == chunks - 1 ? tokens - n * C : C; }
 
   __device__ swizzled_tile tile(int stage, int number) const { return {base + static_cast<word>(stage * L::stage_bytes + number * L::key_bytes), C, swizzled}; }
-  __device__ swizzled_tile q(int stage) const { return {tile(stage, 0).base, C, of_q}; }
-  __device__ int q_row(int row) const { return P::axes.micro_steps ? row / micro : row; }
+  __device__ swizzled_tile q(int stage) const { return tile(stage, 0); }
+  __device__ swizzled_tile q_of_steps(int stage) const { return {q(stage).base, C, of_steps}; }  // a row for each step
   __device__ swizzled_tile k(int stage) const { return tile(stage, 1); }
   __device__ swizzled_tile c(int stage) const { return tile(stage, L::loads_c ? 2 : 1); }  // the erase readers
   __device__ swizzled_tile v(int stage) const { return tile(stage, L::keys); }
@@ -194,10 +190,28 @@ struct tensor_block {
         ptx::barrier_init(loaded(i), 1);
         if (L::channels && i < L::groups) ptx::barrier_init(gates_loaded(i), 1);
       }
+      ptx::barrier_init(base + L::voted, X.threads());
+      ballot() = 0;
       ptx::barrier_init_done();
     }
     __syncthreads();
   }
+  // Whether any thread says so. Once in the life of the barriers; nobody works on any more then.
+  __device__ bool any_of_threads(bool mine) const {
+    if (mine) ballot() = 1;
+    ptx::arrive(base + L::voted);
+    ptx::wait(base + L::voted, 0);
+    return ballot() != 0;
+  }
+  // They can be made again then, and tiles be loaded again.
+  __device__ void end_barriers() const {
+    ptx::publish_to_copies();
+    __syncthreads();
+    if (threadIdx.x == 0)
+      for (word at = prepared(0); at <= base + L::voted; at += 8)
+        if (L::channels || at < gates_loaded(0) || at == base + L::voted) ptx::barrier_end(at);
+  }
+  __device__ volatile int& ballot() const { return *reinterpret_cast<volatile int*>(memory + L::voted + 8); }
 };
 
 }  // namespace device

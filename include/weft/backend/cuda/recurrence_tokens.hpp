@@ -2,6 +2,7 @@
 // and the decode step. Columns of the state are independent: a block owns a slice of them and keeps it in registers while
 // its tokens pass. Sums run in an order that depends on key_dim alone, so results do not depend on how work is split.
 #pragma once
+#include "ptx.hpp"
 #include "recurrence_lanes.hpp"
 #include "runtime.hpp"
 
@@ -169,20 +170,26 @@ __global__ void __launch_bounds__(token_tile<accumulate_t<T>>::most_threads) tok
   const bool whole = x.value_dim % N == 0 && count >= N;
   const auto key_of = [&](int j) { return 4 * (group + groups * (j / 4)) + j % 4; };
   R s[tile::rows][N], norm[P::axes.normalised ? tile::rows : 1];
+  // The state comes nearer while the first tokens are staged: its loads would hold up theirs.
+  for (int i = thread; i < x.key_dim; i += job.tile.threads())
+    if (first_column < x.value_dim) ptx::fetch_ahead(job.matrix + (head_row * x.key_dim + i) * x.value_dim + first_column);
+  const auto load_state = [&] {
 #pragma unroll
-  for (int j = 0; j < tile::rows; ++j) {
-    const int key = key_of(j);
-    const bool there = key < x.key_dim && count > 0;
-    if (there) load_columns(job.matrix + (head_row * x.key_dim + key) * x.value_dim + column, whole, count, s[j]);
-    else
-      for (int n = 0; n < N; ++n) s[j][n] = R(0);
-    if constexpr (P::axes.normalised) norm[j] = key < x.key_dim ? static_cast<R>(job.normaliser_start[head_row * x.key_dim + key]) : R(0);
-  }
+    for (int j = 0; j < tile::rows; ++j) {
+      const int key = key_of(j);
+      const bool there = key < x.key_dim && count > 0;
+      if (there) load_columns(job.matrix + (head_row * x.key_dim + key) * x.value_dim + column, whole, count, s[j]);
+      else
+        for (int n = 0; n < N; ++n) s[j][n] = R(0);
+      if constexpr (P::axes.normalised) norm[j] = key < x.key_dim ? static_cast<R>(job.normaliser_start[head_row * x.key_dim + key]) : R(0);
+    }
+  };
 
   for (index r0 = begin; r0 < end; r0 += job.tile.staged) {
     const int rows = static_cast<int>(end - r0 < job.tile.staged ? end - r0 : job.tile.staged);
     __syncthreads();
     for (int t = thread / 32; t < rows; t += job.tile.threads() / 32) stage_token(job, b, r0 + t, head, first_column, staged + t * stride);
+    if (r0 == begin) load_state();
     __syncthreads();
     for (int t = 0; t < rows; ++t) {
       const R* const now = staged + t * stride;
