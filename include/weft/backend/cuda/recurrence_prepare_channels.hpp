@@ -210,17 +210,25 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     const int head = std::remove_cvref_t<decltype(v)>::role.heads == per_head::key ? b_.key_head : b_.head;
     return v.data + b_.batch * v.stride[0] + (b_.begin + n * C + token) * v.stride[1] + head * v.stride[2];
   }
-  // That of channels 16 j + 8 (w / 2) + 2i and the next, for the rows of a fragment's words: from memory.
-  __device__ void load_more(int n, int end, int j, float2 (&to)[4]) const {
+  // The lane's rows of it for a fragment's words, from the lane's channels on; null where there is none.
+  struct more_rows {
+    const float* row[2] = {};
+  };
+  __device__ more_rows rows_of_more(int n, int end) const {
+    more_rows r;
+    if constexpr (form.b >= 0)
+      for (int i = 0; i < 2; ++i) {
+        const int t = 16 * half_ + lane_ / 4 + 8 * i;
+        if (t < ::min(b_.length(n), end)) r.row[i] = more_of(n, t) + 2 * (lane_ % 4);
+      }
+    return r;
+  }
+  // Channels 16 j + 8 (w / 2) + 2i and the next.
+  __device__ void load_more(const more_rows& from, int j, float2 (&to)[4]) const {
     if constexpr (form.b >= 0) {
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        const int t = 16 * half_ + lane_ / 4 + 8 * (w % 2);
-        to[w] = {};
-        if (t >= ::min(b_.length(n), end) || j >= steps) continue;
-        const float* const p = more_of(n, t) + 16 * j + 8 * (w / 2) + 2 * (lane_ % 4);
-        to[w] = {p[0], p[1]};
-      }
+      for (int w = 0; w < 4; ++w)
+        to[w] = from.row[w % 2] && j < steps ? *reinterpret_cast<const float2*>(from.row[w % 2] + 16 * j + 8 * (w / 2)) : float2{};
     }
   }
 
@@ -239,31 +247,32 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     });
   }
 
-  // z in the place of v, for the warp's tokens.
+  // z in the place of v, for the warp's tokens: the inputs of eight of them come together.
   __device__ void make_values(int n) const {
     const swizzled_tile v = b_.v(place_.stage);
-    constexpr int words = L::columns / 2, batch = 8;  // loads on their way before a store, which the compiler moves none across
-    const int there = ::min(b_.length(n) - 16 * half_, 16) * words;
+    constexpr int pairs = L::columns / 64, batch = 8;
+    const int length = b_.length(n);
 #pragma unroll 1
-    for (int first = lane_; first < there; first += 32 * batch) {
-      lanes_of<P, float> lane[batch][2];
+    for (int first = 16 * half_; first < 16 * half_ + 16 && first < length; first += batch) {
+      lanes_of<P, float> lane[batch][pairs][2];
 #pragma unroll
       for (int j = 0; j < batch; ++j) {
-        const int i = ::min(first + 32 * j, there - 1);
-        const row<P, T> at(this->job_.in, this->job_.x, b_.batch, b_.begin + n * C + 16 * half_ + i / words, b_.head);
+        const row<P, T> at(this->job_.in, this->job_.x, b_.batch, b_.begin + n * C + ::min(first + j, length - 1), b_.head);
         const lanes_of<P, float> gates = at.gates(this->job_.policy);
 #pragma unroll
-        for (int e = 0; e < 2; ++e) lane[j][e] = at.template lanes<width::value_dim>(gates, b_.column + 2 * (i % words) + e);
+        for (int x = 0; x < 2 * pairs; ++x) lane[j][x / 2][x % 2] = at.template lanes<width::value_dim>(gates, b_.column + 2 * lane_ + 64 * (x / 2) + x % 2);
       }
 #pragma unroll
-      for (int j = 0; j < batch; ++j) {
-        const int i = first + 32 * j, w = i % words;
-        if (i >= there) continue;
-        const word place = v.unit(16 * half_ + i / words, w / 4) + static_cast<word>(w % 4 * 4);
-        const float2 from = ptx::unpack<T>(*reinterpret_cast<const word*>(b_.memory + (place - b_.base)));
-        std::get<form.v>(tie_members(lane[j][0])) = from.x, std::get<form.v>(tie_members(lane[j][1])) = from.y;
-        put(place, ptx::pack<T>(this->job_.policy.template write<float>(lane[j][0]), this->job_.policy.template write<float>(lane[j][1])));
-      }
+      for (int j = 0; j < batch; ++j)
+#pragma unroll
+        for (int p = 0; p < pairs; ++p) {
+          if (first + j >= length) continue;
+          const word place = v.unit(first + j, lane_ / 4 + 8 * p) + static_cast<word>(lane_ % 4 * 4);
+          const float2 from = ptx::unpack<T>(*reinterpret_cast<const word*>(b_.memory + (place - b_.base)));
+          auto& two = lane[j][p];
+          std::get<form.v>(tie_members(two[0])) = from.x, std::get<form.v>(tie_members(two[1])) = from.y;
+          put(place, ptx::pack<T>(this->job_.policy.template write<float>(two[0]), this->job_.policy.template write<float>(two[1])));
+        }
     }
   }
 
@@ -273,7 +282,8 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
     const swizzled_tile c_tile = b_.c(place_.stage), q_tile = b_.q(place_.stage);
     const float by[2] = {__shfl_sync(~0u, scale, 16 * half_ + g), __shfl_sync(~0u, scale, 16 * half_ + g + 8)};
     float2 more[2][4] = {};  // a box ahead
-    for (int part = 0; part < 2; ++part) load_more(n, end, part, more[part]);
+    const more_rows rows = rows_of_more(n, end);
+    for (int part = 0; part < 2; ++part) load_more(rows, part, more[part]);
 #pragma unroll 1
     for (int box = 0; box < K / 32; ++box) {
       fragment readers[2][2];  // of the second half, for across(): kept where its gates were
@@ -295,7 +305,7 @@ class prepare_channels : public prepare_base<prepare_channels<P, T, K, X>, P, T,
         if constexpr (L::makes_c) eraser = made(c, q, k, gates, more[part], [](const auto& side) { return side.c; });
         if constexpr (L::loads_c) eraser = left(c_tile, 16 * half_, c);
         if constexpr (L::two) writer[0] = left(b_.p(place_.stage), 16 * half_, c), writer[1] = k;
-        load_more(n, end, 2 * box + 2 + part, more[part]);
+        load_more(rows, 2 * box + 2 + part, more[part]);
         // What is lost since the block's start (by the reader's own decay too, where it reads after it); until its end; in all.
         float2 before[4], after[4], all[4], mine[4];
 #pragma unroll
