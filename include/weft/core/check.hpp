@@ -77,7 +77,18 @@ WEFT_INLINE void no_overlap(std::string_view out_name, const view<T, R1>& out, s
   no_overlap(operand(out_name, out), operand(in_name, in));
 }
 
-// Gradients go to places of their own: apart from what is read, and from each other.
+// Whatever is written has a place of its own: apart from what is read and from all else that is written. Of `in_place` it may be exactly one: these are
+// read element by element, each before anything is written there.
+inline void apart(std::initializer_list<operand> written, std::initializer_list<operand> read, std::initializer_list<operand> in_place = {}) {
+  for (const operand& v : written) {
+    for (const operand& other : read) no_overlap(v, other);
+    for (const operand& other : in_place)
+      if (!v.same_place(other)) no_overlap(v, other);
+    for (const operand* other = written.begin(); other != &v; ++other) no_overlap(v, *other);
+  }
+}
+
+// The same for gradients that a mixer lists one by one: apart from what is read, and from each other.
 class gradient_places {
  public:
   void read(const operand& v) { read_.add(v); }  // its name is kept as a reference

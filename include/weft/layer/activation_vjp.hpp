@@ -21,12 +21,14 @@ WEFT_INLINE R activation_slope(const R& x) {
 
 inline namespace WEFT_ISA {
 
-// Of y = act(x): d_x = d_y act'(x), all [batch, time, channels]; d_x may be d_y. Throws errc::shape.
+// Of y = act(x): d_x = d_y act'(x), all [batch, time, channels]; d_x may be d_y. Throws errc::shape, errc::missing, errc::overlap.
 template <storage T>
 void activate_vjp(cpu& executor, std::type_identity_t<view<const T, 3>> x, activation act, std::type_identity_t<view<const accumulate_t<T>, 3>> d_y,
                   std::type_identity_t<view<accumulate_t<T>, 3>> d_x) {
+  check::tensor("x", x, x.extent, false, true);
   check::tensor("d_y", d_y, x.extent, false, true);
   check::result("d_x", d_x, x.extent, false, true);
+  check::apart({{"d_x", d_x}}, {}, {{"x", x}, {"d_y", d_y}});
   with_activation(act, [&](auto a) {
     for_rows(executor, {x.extent[0], x.extent[1], 1}, x.extent[2], [&](index b, index t, index) {
       for_lanes<accumulate_t<T>>(x.extent[2], [&](index c, auto lane) {
@@ -36,15 +38,18 @@ void activate_vjp(cpu& executor, std::type_identity_t<view<const T, 3>> x, activ
   });
 }
 
-// Of y = x act(z): d_x = d_y act(z), d_z = d_y x act'(z), all [batch, time, channels]; either may be d_y. Throws errc::shape.
+// Of y = x act(z): d_x = d_y act(z), d_z = d_y x act'(z), all [batch, time, channels]; one of them may be d_y. Throws errc::shape,
+// errc::missing, errc::overlap.
 template <storage T>
 void multiply_vjp(cpu& executor, std::type_identity_t<view<const T, 3>> x, std::type_identity_t<view<const T, 3>> z, activation act,
                   std::type_identity_t<view<const accumulate_t<T>, 3>> d_y, std::type_identity_t<view<accumulate_t<T>, 3>> d_x,
                   std::type_identity_t<view<accumulate_t<T>, 3>> d_z) {
+  check::tensor("x", x, x.extent, false, true);
   check::tensor("z", z, x.extent, false, true);
   check::tensor("d_y", d_y, x.extent, false, true);
   check::result("d_x", d_x, x.extent, true, true);
   check::result("d_z", d_z, x.extent, true, true);
+  check::apart({{"d_x", d_x}, {"d_z", d_z}}, {}, {{"x", x}, {"z", z}, {"d_y", d_y}});
   with_activation(act, [&](auto a) {
     for_rows(executor, {x.extent[0], x.extent[1], 1}, x.extent[2], [&](index b, index t, index) {
       for_lanes<accumulate_t<T>>(x.extent[2], [&](index c, auto lane) {

@@ -55,7 +55,7 @@ R softmax_loss(R* logits, index count, index target, R factor) {
 // x [B, T, hidden], targets [B, T] or no_target. Returns the sum of the losses. Their gradients, times `factor` (0: one over
 // the number of targets, which makes the loss a mean), go to d_x [B, T, hidden], overwritten, and are added to `d_head`; null: not
 // wanted. The head's weight may be an embedding's. O(B T hidden vocabulary). The same bits for any number of workers.
-// Throws errc::shape, errc::missing, and errc::value for a target beyond the vocabulary.
+// Throws errc::shape, errc::missing, errc::overlap, and errc::value for a target beyond the vocabulary.
 template <storage T>
 token_loss cross_entropy(cpu& executor, const projection<T>& head, std::type_identity_t<view<const T, 3>> x, view<const std::int64_t, 2> targets,
                          std::type_identity_t<view<accumulate_t<T>, 3>> d_x = {}, projection<accumulate_t<T>>* d_head = nullptr, double factor = 0) {
@@ -64,6 +64,10 @@ token_loss cross_entropy(cpu& executor, const projection<T>& head, std::type_ide
   check::tensor("x", x, {batch, time, head.inputs()}, false, true);
   check::tensor("targets", targets, {batch, time}, false, true);
   check::result("d_x", d_x, x.extent, true, true);
+  const projection<R> none, &d = d_head ? *d_head : none;
+  detail::check_parameters(head, d);
+  check::apart({{"d_x", d_x}, {"d_weight", d.weight.view()}, {"d_bias", d.bias.view()}},
+               {{"x", x}, {"targets", targets}, {"weight", head.weight.view()}, {"bias", head.bias.view()}});
   token_loss loss;
   for (index b = 0; b < batch; ++b)
     for (index t = 0; t < time; ++t) {

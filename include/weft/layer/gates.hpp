@@ -61,12 +61,13 @@ view<R, 1> channel_rates(const decay_gate<R>& gate, temporaries::scope& memory) 
 }
 }  // namespace detail
 
-// a [B, T, channels] to the log-decay g, which may be a. Throws errc::shape.
+// a [B, T, channels] to the log-decay g, which may be a. Throws errc::shape, errc::missing, errc::overlap.
 template <class R>
 void decay(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<view<const R, 3>> a, std::type_identity_t<view<R, 3>> g) {
   const index channels = gate.bias.extent(0);
   check::tensor("a", a, {a.extent[0], a.extent[1], channels}, false, true);
   check::result("g", g, a.extent, false, true);
+  check::apart({{"g", g}}, {{"A_log", gate.A_log.view()}, {"dt_bias", gate.bias.view()}}, {{"a", a}});
   temporaries::scope memory(executor.temporaries());
   const auto rates = detail::channel_rates(gate, memory);
   const simd<R> bound(static_cast<R>(gate.lower_bound.value_or(0.0)));
@@ -78,9 +79,10 @@ void decay(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<view<c
   });
 }
 
-// b [B, T, heads] becomes the writing strength, in place.
+// b [B, T, heads] becomes the writing strength, in place. Throws errc::shape, errc::missing, errc::overlap.
 template <class R>
 void writing_strength(cpu& executor, view<R, 3> b, double factor = 1.0) {
+  check::result("b", b, b.extent, false, true);
   for_rows(executor, {b.extent[0], b.extent[1], 1}, b.extent[2], [&](index n, index t, index) {
     for_lanes<R>(b.extent[2], [&](index c, auto lane) { put(&b(n, t, c), simd<R>(static_cast<R>(factor)) * sigmoid(get(&b(n, t, c), lane)), lane); });
   });

@@ -13,7 +13,7 @@ namespace weft {
 inline namespace WEFT_ISA {
 
 // a [B, T, channels] as decay had it; d_a may be d_g. Gradients of the parameters are added to `d_gate`, whose arrays may each
-// be null: not wanted. The same bits for any number of workers. Throws errc::shape.
+// be null: not wanted. The same bits for any number of workers. Throws errc::shape, errc::missing, errc::overlap.
 template <class R>
 void decay_vjp(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<view<const R, 3>> a, std::type_identity_t<view<const R, 3>> d_g,
                std::type_identity_t<view<R, 3>> d_a, decay_gate<R>* d_gate = nullptr) {
@@ -22,8 +22,10 @@ void decay_vjp(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<vi
   check::tensor("d_g", d_g, a.extent, false, true);
   check::result("d_a", d_a, a.extent, false, true);
   const bool rates_wanted = d_gate && !d_gate->A_log.null(), biases_wanted = d_gate && !d_gate->bias.null();
-  if (rates_wanted) check::tensor<R, 1>("d_A_log", d_gate->A_log, gate.A_log.extent(), false, true);
-  if (biases_wanted) check::tensor<R, 1>("d_dt_bias", d_gate->bias, gate.bias.extent(), false, true);
+  const auto d_A_log = rates_wanted ? d_gate->A_log.view() : view<R, 1>(), d_dt_bias = biases_wanted ? d_gate->bias.view() : view<R, 1>();
+  check::tensor("d_A_log", d_A_log, gate.A_log.extent(), true, true);
+  check::tensor("d_dt_bias", d_dt_bias, gate.bias.extent(), true, true);
+  check::apart({{"d_a", d_a}, {"d_A_log", d_A_log}, {"d_dt_bias", d_dt_bias}}, {{"A_log", gate.A_log.view()}, {"dt_bias", gate.bias.view()}}, {{"a", a}, {"d_g", d_g}});
   temporaries::scope memory(executor.temporaries());
   const auto rates = detail::channel_rates(gate, memory);
   const simd<R> bound(static_cast<R>(gate.lower_bound.value_or(0.0))), one(R(1));
@@ -54,12 +56,14 @@ void decay_vjp(cpu& executor, const decay_gate<R>& gate, std::type_identity_t<vi
               });
 }
 
-// beta [B, T, heads] as writing_strength left it; d_b may be d_beta. Throws errc::shape.
+// beta [B, T, heads] as writing_strength left it; d_b may be d_beta. Throws errc::shape, errc::missing, errc::overlap.
 template <class R>
 void writing_strength_vjp(cpu& executor, std::type_identity_t<view<const R, 3>> beta, std::type_identity_t<view<const R, 3>> d_beta, view<R, 3> d_b,
                           double factor = 1.0) {
+  check::tensor("beta", beta, beta.extent, false, true);
   check::tensor("d_beta", d_beta, beta.extent, false, true);
   check::result("d_b", d_b, beta.extent, false, true);
+  check::apart({{"d_b", d_b}}, {}, {{"beta", beta}, {"d_beta", d_beta}});
   const simd<R> one(R(1)), shrink(static_cast<R>(1.0 / factor));
   for_rows(executor, {beta.extent[0], beta.extent[1], 1}, beta.extent[2], [&](index n, index t, index) {
     for_lanes<R>(beta.extent[2], [&](index c, auto lane) {

@@ -12,7 +12,7 @@ namespace weft {
 inline namespace WEFT_ISA {
 
 // x, z and weight as rms_norm_gated had them; d_o, d_x and d_z [B, T, H, D], d_weight [D]. d_x or d_z may be d_o.
-// The same bits for any number of workers. Throws errc::shape, errc::missing, errc::value.
+// The same bits for any number of workers. Throws errc::shape, errc::missing, errc::value, errc::overlap.
 template <storage T>
 void rms_norm_gated_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::type_identity_t<view<const T, 4>> z,
                         std::type_identity_t<view<const T, 1>> weight, std::type_identity_t<view<const accumulate_t<T>, 4>> d_o,
@@ -20,15 +20,13 @@ void rms_norm_gated_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x,
                         std::type_identity_t<view<accumulate_t<T>, 1>> d_weight, const rms_norm_options& options = {}) {
   using R = accumulate_t<T>;
   const index dim = x.extent[3], size = options.group_size == 0 ? dim : options.group_size;
-  check::tensor("x", x, x.extent, false, true);
-  check::tensor("z", z, x.extent, options.gate == activation::none, true);
-  check::tensor<const T, 1>("weight", weight, {dim}, true, true);
+  detail::check_rms_norm_inputs<T>(x, z, weight, options);
   check::tensor("d_o", d_o, x.extent, false, true);
   check::result("d_x", d_x, x.extent, true, true);
   check::result("d_z", d_z, x.extent, true, true);
-  check::tensor<R, 1>("d_weight", d_weight, {dim}, true, true);
-  detail::check_eps(options.eps);
-  require(size > 0 ? dim % size == 0 : dim == 0, errc::value, "group_size: expected a divisor of ", dim, " channels, got ", options.group_size);
+  check::result<R, 1>("d_weight", d_weight, {dim}, true, true);
+  check::apart({{"d_x", d_x}, {"d_z", d_z}, {"d_weight", d_weight}}, {{"weight", weight}}, {{"x", x}, {"z", z}, {"d_o", d_o}});
+  if (dim == 0) return;
   const auto row = [&](auto gate, index b, index t, index h, R* d_gain) {
     constexpr bool gated = gate() != activation::none;
     const bool gate_after = gated && options.norm_before_gate, gate_before = gated && !options.norm_before_gate;
@@ -58,10 +56,11 @@ void rms_norm_gated_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x,
       for_lanes<R>(size, [&](index c, auto lane) {
         const simd<R> d = get(pd + c, lane), n = before(c, lane) * scale, d_u = scale * (d_normal(c, lane) - n * mean);
         if (d_gain) put(d_gain + first + c, get(d_gain + first + c, lane) + (gate_after ? d * n * gate_of(c, lane) : d * n), lane);
+        const simd<R> to_x = gate_before ? d_u * gate_of(c, lane) : d_u;  // before z is written: d_z may be there
         if constexpr (gated)
           if (!d_z.null())
             put(&d_z(b, t, h, first + c), (gate_after ? d * gain(c, lane) * n : d_u * get(px + c, lane)) * activation_slope<gate()>(get(pz + c, lane)), lane);
-        if (!d_x.null()) put(&d_x(b, t, h, first + c), gate_before ? d_u * gate_of(c, lane) : d_u, lane);
+        if (!d_x.null()) put(&d_x(b, t, h, first + c), to_x, lane);
       });
     }
   };
@@ -74,7 +73,7 @@ void rms_norm_gated_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x,
   });
 }
 
-// x, d_o and d_x [B, T, H, D], weight and d_weight [D] or null. d_x may be d_o.
+// x, d_o and d_x [B, T, H, D], weight and d_weight [D] or null. d_x may be d_o. Throws as rms_norm_gated_vjp.
 template <storage T>
 void rms_norm_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::type_identity_t<view<const T, 1>> weight,
                   std::type_identity_t<view<const accumulate_t<T>, 4>> d_o, std::type_identity_t<view<accumulate_t<T>, 4>> d_x,
@@ -82,16 +81,16 @@ void rms_norm_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::
   rms_norm_gated_vjp<T>(executor, x, {}, weight, d_o, d_x, {}, d_weight, {.eps = eps, .gate = activation::none, .unit_offset = unit_offset});
 }
 
-// x, d_o and d_x [B, T, H, D]. d_x may be d_o.
+// x, d_o and d_x [B, T, H, D]. d_x may be d_o. Throws as rms_norm_gated_vjp.
 template <storage T>
 void l2_norm_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> x, std::type_identity_t<view<const accumulate_t<T>, 4>> d_o,
                  std::type_identity_t<view<accumulate_t<T>, 4>> d_x, double eps = 1e-6) {
   using R = accumulate_t<T>;
   const index dim = x.extent[3];
-  check::tensor("x", x, x.extent, false, true);
+  detail::check_l2_norm_inputs<T>(x, eps);
   check::tensor("d_o", d_o, x.extent, false, true);
   check::result("d_x", d_x, x.extent, false, true);
-  detail::check_eps(eps);
+  check::apart({{"d_x", d_x}}, {}, {{"x", x}, {"d_o", d_o}});
   for_rows(executor, {x.extent[0], x.extent[1], x.extent[2]}, dim, [&](index b, index t, index h) {
     const T* const px = &x(b, t, h, 0);
     const R* const pd = &d_o(b, t, h, 0);

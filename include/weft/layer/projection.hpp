@@ -79,15 +79,26 @@ inline constexpr index product_columns(index rows) { return rows <= 8 ? 64 : 256
 template <class R>
 inline constexpr index product_depth = (index{128} << 10) / sizeof(R) / std::max(product_rows, product_columns(product_rows));
 
+// x [B, T, the inputs of `first`], y [B, T, the outputs of `last`]; `last` is `first`, or takes its result.
+template <storage T, storage X>
+void check_project(const projection<T>& first, const projection<T>& last, const view<const X, 3>& x, const output<T, 3>& out) {
+  check::tensor("x", x, {x.extent[0], x.extent[1], first.inputs()}, false, true);
+  check::tensor("bias", first.bias.view(), {first.outputs()}, true, true);
+  check::tensor("bias", last.bias.view(), {last.outputs()}, true, true);
+  const check::operand y("y", out);
+  check::result(y, std::array{x.extent[0], x.extent[1], last.outputs()}, false, true);
+  check::apart({y}, {{"x", x}, {"weight", first.weight.view()}, {"bias", first.bias.view()}, {"weight", last.weight.view()}, {"bias", last.bias.view()}});
+}
+template <storage T>
+void check_ranks(const low_rank_projection<T>& p) { check::tensor("up.weight", p.up.weight.view(), {p.up.outputs(), p.down.outputs()}, false, true); }
+
 template <storage T, storage X>
 void project_rows(cpu& executor, const projection<T>& p, view<const X, 3> x, const output<T, 3>& out) {
   using R = accumulate_t<T>;
   const index in = p.inputs(), columns = p.outputs();
-  check::tensor("x", x, {x.extent[0], x.extent[1], in}, false, true);
+  check_project(p, p, x, out);
   out.visit([&](auto y) {
     using Out = typename decltype(y)::element;
-    check::result("y", y, {x.extent[0], x.extent[1], columns}, false, true);
-    check::no_overlap("y", y, "x", x);
     if (rows_run_on(x) && rows_run_on(y)) {
       x = as_one_row_block(x);
       y = as_one_row_block(y);
@@ -146,9 +157,12 @@ void project(cpu& executor, const projection<T>& p, std::type_identity_t<view<co
   detail::project_rows<T, accumulate_t<T>>(executor, p, x, y);
 }
 
+// Throws as a projection, before anything is written.
 template <storage T>
 void project(cpu& executor, const low_rank_projection<T>& p, std::type_identity_t<view<const T, 3>> x, const std::type_identity_t<output<T, 3>>& y) {
   if (p.down.weight.null()) return project(executor, p.up, x, y);
+  detail::check_ranks(p);
+  detail::check_project(p.down, p.up, x, y);
   temporaries::scope memory(executor.temporaries());
   const auto middle = memory.take<accumulate_t<T>>(x.extent[0], x.extent[1], p.down.outputs());
   project<T>(executor, p.down, x, middle);

@@ -7,6 +7,13 @@ inline namespace WEFT_ISA {
 
 namespace detail {
 
+// Gradients of a projection's parameters, null where they are not wanted.
+template <storage T>
+void check_parameters(const projection<T>& p, const projection<accumulate_t<T>>& d) {
+  check::tensor("d_weight", d.weight.view(), p.weight.extent(), true, true);
+  check::tensor("d_bias", d.bias.view(), {p.outputs()}, true, true);
+}
+
 inline constexpr index gradient_outputs = 64, gradient_inputs = 256, gradient_rows = 128;  // of a block of d_W
 inline constexpr index gradient_depth = 128;                                                  // outputs that a block of d_x sums at a time
 
@@ -65,34 +72,44 @@ void project_parameters(cpu& executor, view<const X, 3> x, view<const accumulate
   });
 }
 
+// As check_project; a gradient without `d_first` or `d_last` is not wanted, nor is any that is null there.
+template <storage T, storage X, class R = accumulate_t<T>>
+void check_project_vjp(const projection<T>& first, const projection<T>& last, const view<const X, 3>& x, const view<const R, 3>& d_y, const view<R, 3>& d_x,
+                       std::type_identity_t<const projection<R>*> d_first, std::type_identity_t<const projection<R>*> d_last) {
+  const projection<R> none, &a = d_first ? *d_first : none, &b = d_last ? *d_last : none;
+  check::tensor("x", x, {x.extent[0], x.extent[1], first.inputs()}, false, true);
+  check::tensor("d_y", d_y, {x.extent[0], x.extent[1], last.outputs()}, false, true);
+  check::result("d_x", d_x, x.extent, true, true);
+  check_parameters(first, a);
+  check_parameters(last, b);
+  check::apart({{"d_x", d_x}, {"d_weight", a.weight.view()}, {"d_bias", a.bias.view()}, {"d_weight", b.weight.view()}, {"d_bias", b.bias.view()}},
+               {{"d_y", d_y}, {"x", x}, {"weight", first.weight.view()}, {"bias", first.bias.view()}, {"weight", last.weight.view()}, {"bias", last.bias.view()}});
+}
+
 }  // namespace detail
 
 // x [B, T, in] of the storage or the accumulating type, as project had it; d_y [B, T, out]; d_x [B, T, in] or null: not wanted,
 // and no product made. Gradients of the parameters are added to `d`, whose arrays may each be null; d_x is overwritten, or
-// added to where `add` says so. The same bits for any number of workers. O(B T in out) each. Throws errc::shape, errc::missing.
+// added to where `add` says so. The same bits for any number of workers. O(B T in out) each. Throws errc::shape, errc::missing,
+// errc::overlap.
 template <storage T, storage X>
   requires(std::is_same_v<X, T> || std::is_same_v<X, accumulate_t<T>>)
 void project_vjp(cpu& executor, const projection<T>& p, view<const X, 3> x, std::type_identity_t<view<const accumulate_t<T>, 3>> d_y,
                  std::type_identity_t<view<accumulate_t<T>, 3>> d_x, projection<accumulate_t<T>>* d = nullptr, bool add = false) {
-  using R = accumulate_t<T>;
-  check::tensor("x", x, {x.extent[0], x.extent[1], p.inputs()}, false, true);
-  check::tensor("d_y", d_y, {x.extent[0], x.extent[1], p.outputs()}, false, true);
-  check::result("d_x", d_x, x.extent, true, true);
-  if (d && !d->weight.null()) check::tensor<R, 2>("d_weight", d->weight, p.weight.extent(), false, true);
-  if (d && !d->bias.null()) check::tensor<R, 1>("d_bias", d->bias, {p.outputs()}, false, true);
-  check::no_overlap("d_x", d_x, "d_y", d_y);
-  check::no_overlap("d_x", d_x, "x", x);
+  detail::check_project_vjp<T>(p, p, x, d_y, d_x, d, nullptr);
   if (!d_x.null()) detail::project_back(executor, p, d_y, d_x, add);
   if (d && !(d->weight.null() && d->bias.null())) detail::project_parameters<T>(executor, x, d_y, *d);
 }
 
-// What lies between the two is computed again.
+// What lies between the two is computed again. Throws as that of one.
 template <storage T>
 void project_vjp(cpu& executor, const low_rank_projection<T>& p, std::type_identity_t<view<const T, 3>> x,
                  std::type_identity_t<view<const accumulate_t<T>, 3>> d_y, std::type_identity_t<view<accumulate_t<T>, 3>> d_x,
                  low_rank_projection<accumulate_t<T>>* d = nullptr, bool add = false) {
   using R = accumulate_t<T>;
   if (p.down.weight.null()) return project_vjp(executor, p.up, x, d_y, d_x, d ? &d->up : nullptr, add);
+  detail::check_ranks(p);
+  detail::check_project_vjp<T>(p.down, p.up, x, d_y, d_x, d ? &d->down : nullptr, d ? &d->up : nullptr);
   temporaries::scope memory(executor.temporaries());
   const auto middle = memory.take<R>(x.extent[0], x.extent[1], p.down.outputs()), d_middle = memory.take<R>(x.extent[0], x.extent[1], p.down.outputs());
   project<T>(executor, p.down, x, middle);

@@ -60,28 +60,22 @@ void check_rotary_angles(const view<const std::int64_t, 2>& positions, index fre
   check::tensor("positions", positions, positions.extent, false, false);
   check::result("cos", cos, {positions.extent[0], positions.extent[1], frequencies}, false, true);
   check::result("sin", sin, cos.extent, false, true);
-  check::no_overlap("cos", cos, "positions", positions);
-  check::no_overlap("sin", sin, "positions", positions);
-  check::no_overlap("sin", sin, "cos", cos);
+  check::apart({{"cos", cos}, {"sin", sin}}, {{"positions", positions}});
 }
 
-// Whether o is exactly x.
+// Whether o is exactly x; the gradient calls them otherwise.
 template <storage T>
-bool check_rotary(const view<const T, 4>& x, const view<const accumulate_t<T>, 3>& cos, const view<const accumulate_t<T>, 3>& sin, const output<T, 4>& out) {
+bool check_rotary(const view<const T, 4>& x, const view<const accumulate_t<T>, 3>& cos, const view<const accumulate_t<T>, 3>& sin, const output<T, 4>& out,
+                  std::string_view x_name = "x", std::string_view out_name = "o") {
   const index n = cos.extent[2], dim = x.extent[3];
-  check::tensor("x", x, x.extent, false, true);
+  const check::operand from(x_name, x), to(out_name, out);
+  check::tensor(from, x.extent, false, true);
   check::tensor("cos", cos, {cos.extent[0] == 1 ? 1 : x.extent[0], x.extent[1], n}, false, true);
   check::tensor("sin", sin, cos.extent, false, true);
   require(2 * n <= dim, errc::shape, "cos: expected at most ", dim / 2, " frequencies for ", dim, " channels, got ", n);
-  bool in_place = false;
-  out.visit([&](const auto& o) {
-    check::result("o", o, x.extent, false, true);
-    in_place = check::same_view(o, x);
-    if (!in_place) check::no_overlap("o", o, "x", x);
-    check::no_overlap("o", o, "cos", cos);
-    check::no_overlap("o", o, "sin", sin);
-  });
-  return in_place;
+  check::result(to, x.extent, false, true);
+  check::apart({to}, {{"cos", cos}, {"sin", sin}}, {from});
+  return to.same_place(from);
 }
 
 }  // namespace detail

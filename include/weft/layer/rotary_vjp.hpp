@@ -10,7 +10,7 @@ template <storage T>
 void rotary_vjp(cpu& executor, std::type_identity_t<view<const T, 4>> d_o, std::type_identity_t<view<const accumulate_t<T>, 3>> cos,
                 std::type_identity_t<view<const accumulate_t<T>, 3>> sin, const std::type_identity_t<output<T, 4>>& d_x, bool interleaved = false) {
   using R = accumulate_t<T>;
-  check::tensor("sin", sin, cos.extent, false, true);
+  detail::check_rotary<T>(d_o, cos, sin, d_x, "d_o", "d_x");
   temporaries::scope memory(executor.temporaries());
   const auto back = memory.take<R>(sin.extent[0], sin.extent[1], sin.extent[2]);
   for_rows(executor, {sin.extent[0], sin.extent[1], 1}, sin.extent[2], [&](index b, index t, index) {

@@ -81,20 +81,16 @@ template <storage T, class State>
 conv_extents check_conv(const short_conv<T>& mixer, const typename short_conv<T>::inputs& in, const State& state, const typename short_conv<T>::outputs& out,
                         std::span<const index> cu) {
   require(mixer.taps >= 1, errc::value, "taps: expected at least 1, got ", mixer.taps);
-  const index channels = in.weight.extent[0];
+  const index channels = in.weight.null() ? state.inputs.extent(2) : in.weight.extent[0];
   check::tensor("weight", in.weight, {channels, mixer.taps}, false, true);
   check::tensor("bias", in.bias, {channels}, true, true);
   check::tensor("x", in.x, {in.x.extent[0], in.x.extent[1], channels}, false, true);
+  require(!in.x.null() || in.x.extent[2] == channels, errc::missing, "x: expected [batch, time, ", channels, "], got a null view");
   const conv_extents x{check::sequences(cu, in.x.extent[0], in.x.extent[1]), in.x.extent[1], channels, mixer.taps};
   check::tensor("state.inputs", state.inputs.view(), {x.sequences, x.taps - 1, channels}, false, true);
-  out.o.visit([&](const auto& o) {
-    check::result("o", o, in.x.extent, false, true);
-    check::no_overlap("o", o, "x", in.x);
-    check::no_overlap("o", o, "weight", in.weight);
-    check::no_overlap("o", o, "bias", in.bias);
-    check::no_overlap("o", o, "state.inputs", state.inputs.view());
-  });
-  check::no_overlap("state.inputs", state.inputs.view(), "x", in.x);
+  const check::operand o("o", out.o);
+  check::result(o, in.x.extent, false, true);
+  check::apart({{"state.inputs", state.inputs.view()}, o}, {{"x", in.x}, {"weight", in.weight}, {"bias", in.bias}});
   return x;
 }
 

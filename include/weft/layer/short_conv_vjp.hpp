@@ -1,7 +1,6 @@
 // Gradients of the short convolution: a scan that keeps the state it started from, and vjp.
 #pragma once
 #include <array>
-#include <string_view>
 #include <vector>
 
 #include "../backend/cpu/short_conv_vjp.hpp"
@@ -41,29 +40,25 @@ template <storage T>
 void run_vjp(cpu& executor, const short_conv<T>& mixer, const typename short_conv<T>::inputs& in, const tape& tape,
              const typename short_conv<T>::cotangents& d_out, conv_state<accumulate_t<T>>& d_state, const typename short_conv<T>::gradients& d_in) {
   const auto& record = tape.read<conv_record<T>>();
-  const index channels = in.weight.extent[0];
-  const std::array extents{in.x.extent[0], in.x.extent[1], channels, mixer.taps};
+  std::array extents = record.extents;  // as the inputs say that they are
+  if (!in.x.null()) extents[0] = in.x.extent[0], extents[1] = in.x.extent[1];
+  if (!in.weight.null()) extents[2] = in.weight.extent[0];
+  extents[3] = mixer.taps;
   require(record.extents == extents, errc::value, "tape: expected one of a scan over ", check::list(extents), " (batch, time, channels, taps), got ",
           check::list(record.extents));
+  const index channels = extents[2];
   check::tensor("weight", in.weight, {channels, mixer.taps}, false, true);
   check::tensor("bias", in.bias, {channels}, true, true);
   check::tensor("x", in.x, {extents[0], extents[1], channels}, false, true);
   check::tensor("d_state.inputs", d_state.inputs.view(), record.start.inputs.extent(), false, true);
-  d_out.o.visit([&](const auto& o) { check::tensor("d_o", o, in.x.extent, true, true); });
+  check::tensor(check::operand("d_o", d_out.o.place()), in.x.extent, true, true);
   require(d_in.bias.null() || !in.bias.null(), errc::missing, "d_bias: expected a null view beside an absent input");
-  check::gradient_places places;
-  places.write(check::operand("d_state.inputs", d_state.inputs.view()));
-  for (const check::operand& v : {check::operand("x", in.x), check::operand("weight", in.weight), check::operand("bias", in.bias)}) places.read(v);
-  d_out.o.visit([&](const auto& o) { places.read(check::operand("d_o", o)); });
-  const auto place = [&](std::string_view name, const auto& gradient, const auto& extent, bool unit_last) {
-    gradient.visit([&](const auto& v) {
-      check::result(name, v, extent, true, unit_last);
-      places.write(check::operand(name, v));
-    });
-  };
-  place("d_x", d_in.x, in.x.extent, true);
-  place("d_weight", d_in.weight, in.weight.extent, false);
-  place("d_bias", d_in.bias, std::array{channels}, false);
+  const check::operand d_x("d_x", d_in.x), d_weight("d_weight", d_in.weight), d_bias("d_bias", d_in.bias);
+  check::result(d_x, in.x.extent, true, true);
+  check::result(d_weight, in.weight.extent, true, false);
+  check::result(d_bias, std::array{channels}, true, false);
+  check::apart({{"d_state.inputs", d_state.inputs.view()}, d_x, d_weight, d_bias},
+               {{"x", in.x}, {"weight", in.weight}, {"bias", in.bias}, {"d_o", d_out.o.place()}});
   with_activation(mixer.activation, [&](auto act) {
     convolve_vjp<T>(executor, in.x, in.weight, in.bias, record.start.inputs.view(), d_out.o,
                     {.x = d_in.x, .weight = d_in.weight, .bias = d_in.bias, .kept = d_state.inputs.view()}, record.cu_seqlens,
