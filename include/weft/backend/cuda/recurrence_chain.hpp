@@ -255,9 +255,10 @@ class chain_warp {
         store_left_turned(v, 16 * t, row_ + 16 * m, o[m][t].template as_left<T>());
       }
     }
+
+    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
     add(L::channels ? b_.tail(place.slot) : b_.k(place.stage), update);
     if constexpr (L::two) add(b_.tail(place.slot, 1), gain);
-    ptx::publish_to_copies();  // o leaves by the copy engine, from the place of v
   }
 
   // S^T += U^T k

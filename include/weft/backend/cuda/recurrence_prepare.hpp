@@ -145,7 +145,7 @@ class prepare_base {
     if (lane_ / 16 != half_ || lane_ < end) return;
     auto& s = b_.scalars(place_.slot);
     const float nan = __int_as_float(0x7fffffff);
-    s.read[lane_ / X.micro] = nan;
+    if (lane_ % X.micro == X.micro - 1) s.read[lane_ / X.micro] = nan;
     if (lane_ == end) s.write[lane_] = nan;
   }
   __device__ int own_end(factors& f, bool own) const {
