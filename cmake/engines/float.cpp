@@ -1,0 +1,3 @@
+#include "engines.hpp"
+
+WEFT_ENGINES(template, float)
