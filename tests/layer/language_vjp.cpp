@@ -4,6 +4,7 @@
 #include <weft/layer/feed_forward_vjp.hpp>
 
 #include "layer_problem.hpp"
+#include "refusals.hpp"
 
 namespace {
 
@@ -121,6 +122,31 @@ TEST_CASE("cross-entropy over a large vocabulary, in pieces, has no overflow and
   CHECK(run(executor, d_x, d) == sum);
   CHECK(test::largest_difference(d_x, expected_x) == 0.0);
   CHECK(test::largest_difference(d.weight, expected.weight) == 0.0);
+}
+
+TEST_CASE("embedding and cross-entropy refuse what is no tensor, and results over what they read or over each other") {
+  cpu executor;
+  embedding<double> e{test::normal<double, 2>({6, 4}, 1)};
+  auto tokens = tokens_below(6, {2, 3}, 2);
+  auto x = test::normal<double, 3>({2, 3, 4}, 3), d_x = x;
+  projection<double> head{test::normal<double, 2>({6, 4}, 4), {}}, d{array<double, 2>({6, 4})};
+  const test::refusals r(e.weight, tokens, x, d_x, head.weight, d.weight);
+  const auto embeds = [&](auto from, auto to) { embed<double>(executor, e, from, to); };
+  r.input("tokens", tokens.view(), [&](auto v) { embeds(v, x.view()); });
+  r.result("x", x.view(), [&](auto v) { embeds(tokens.view(), v); });
+  r.says("x: expected memory apart from weight", [&] { embeds(tokens.view(), view<double, 3>(e.weight.data(), x.extent())); });
+  r.input("tokens", tokens.view(), [&](auto v) { embed_vjp<double>(executor, v, x, e); });
+  r.input("d_x", x.view(), [&](auto v) { embed_vjp<double>(executor, tokens.view(), v, e); });
+  r.says("d_weight: expected memory apart from d_x", [&] { embed_vjp<double>(executor, tokens.view(), view<double, 3>(e.weight.data(), x.extent()), e); });
+
+  const auto loss = [&](auto from, auto to, auto d_from, projection<double>* d_head) { cross_entropy<double>(executor, head, from, to, d_from, d_head); };
+  r.input("x", x.view(), [&](auto v) { loss(v, tokens.view(), d_x.view(), &d); });
+  r.result("d_x", d_x.view(), [&](auto v) { loss(x.view(), tokens.view(), v, &d); }, true);
+  r.says("targets: expected [2, 3], got a null view", [&] { loss(x.view(), view<std::int64_t, 2>(nullptr, tokens.extent()), d_x.view(), &d); });
+  r.says("d_x: expected memory apart from x", [&] { loss(x.view().slice(0, 1, 1), tokens.view().slice(0, 1, 1), view<double, 3>(x.data() + 4, {1, 3, 4}), &d); });
+  r.says("d_x: expected memory apart from weight", [&] { loss(x.view(), tokens.view(), view<double, 3>(head.weight.data(), x.extent()), &d); });
+  r.says("d_weight: expected memory apart from weight", [&] { loss(x.view(), tokens.view(), d_x.view(), &head); });
+  r.says("d_weight: expected memory apart from d_x", [&] { loss(x.view(), tokens.view(), view<double, 3>(d.weight.data(), x.extent()), &d); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <weft/layer/projection_vjp.hpp>
 
 #include "gradient.hpp"
+#include "refusals.hpp"
 
 namespace {
 
@@ -135,6 +136,47 @@ TEST_CASE("gradients of projections are the same bits for every number of thread
   array<float, 2> wrong({300, 131});
   projection<float> bad{wrong, {}};
   CHECK_THROWS_WITH(project_vjp(serial, p, view<const float, 3>(x), d_y, d_x, &bad), Catch::Matchers::Contains("d_weight: expected [300, 130], got [300, 131]"));
+}
+
+TEST_CASE("projections and their gradients refuse what is no tensor, and results over what they read or over each other") {
+  using test::shifted;
+  cpu executor;
+  auto p = random_projection<float>(4, 3, true);
+  auto x = normal<float, 3>({2, 2, 3}, 3), d_x = x;
+  auto d_y = normal<float, 3>({2, 2, 4}, 4), y = d_y;
+  auto d = zeros_like<float>(p);
+  const test::refusals r(p.weight, p.bias, x, d_x, d_y, y, d.weight, d.bias);
+  const auto projects = [&](auto from, auto to) { project<float>(executor, p, from, to); };
+  r.input("x", x.view(), [&](auto v) { projects(v, y.view()); });
+  r.result("y", y.view(), [&](auto v) { projects(x.view(), v); });
+  const view<const float, 3> one(x.data(), {1, 1, 3}), three(x.data(), {1, 3, 3});
+  r.says("y: expected memory apart from weight", [&] { projects(three, view<float, 3>(p.weight.data(), {1, 3, 4})); });
+  r.says("y: expected memory apart from bias", [&] { projects(one, view<float, 3>(p.bias.data(), {1, 1, 4})); });
+  projection<float> short_bias{p.weight, array<float, 1>({3})};
+  r.says("bias: expected [4], got [3]", [&] { project<float>(executor, short_bias, x, y); });
+
+  const auto back = [&](auto from, auto d_from, auto to, projection<float>* parameters) { project_vjp(executor, p, view<const float, 3>(from), d_from, to, parameters); };
+  r.input("x", x.view(), [&](auto v) { back(v, d_y.view(), d_x.view(), &d); });
+  r.input("d_y", d_y.view(), [&](auto v) { back(x.view(), v, d_x.view(), &d); });
+  r.result("d_x", d_x.view(), [&](auto v) { back(x.view(), d_y.view(), v, &d); }, true);
+  r.says("d_x: expected memory apart from d_y", [&] { back(x.view(), d_y.view(), view<float, 3>(d_y.data(), x.extent()), &d); });
+  r.says("d_x: expected memory apart from weight", [&] { back(x.view(), d_y.view(), view<float, 3>(p.weight.data(), x.extent()), &d); });
+  r.says("d_weight: expected memory apart from weight", [&] { back(x.view(), d_y.view(), d_x.view(), &p); });
+  r.says("d_weight: expected memory apart from x", [&] { back(view<float, 3>(d.weight.data(), x.extent()), d_y.view(), d_x.view(), &d); });
+
+  low_rank_projection<float> two{random_projection<float>(2, 3, false), random_projection<float>(4, 2, true)};
+  low_rank_projection<float> d_two{zeros_like<float>(two.down), zeros_like<float>(two.up)};
+  const test::refusals s(two.down.weight, two.up.weight, two.up.bias, x, d_x, d_y, y, d_two.down.weight, d_two.up.weight, d_two.up.bias);
+  s.input("x", x.view(), [&](auto v) { project<float>(executor, two, v, y); });
+  s.result("y", y.view(), [&](auto v) { project<float>(executor, two, x, v); });
+  s.says("y: expected memory apart from weight", [&] { project<float>(executor, two, one, view<float, 3>(two.down.weight.data(), {1, 1, 4})); });
+  const auto two_back = [&](auto from, auto d_from, auto to, low_rank_projection<float>* parameters) { project_vjp<float>(executor, two, from, d_from, to, parameters); };
+  s.input("x", x.view(), [&](auto v) { two_back(v, d_y.view(), d_x.view(), &d_two); });
+  s.input("d_y", d_y.view(), [&](auto v) { two_back(x.view(), v, d_x.view(), &d_two); });
+  s.result("d_x", d_x.view(), [&](auto v) { two_back(x.view(), d_y.view(), v, &d_two); }, true);
+  s.says("d_weight: expected memory apart from weight", [&] { two_back(x.view(), d_y.view(), d_x.view(), &two); });
+  const low_rank_projection<float> unlike{two.down, random_projection<float>(4, 3, false)};
+  s.says("up.weight: expected [4, 2], got [4, 3]", [&] { project<float>(executor, unlike, x, y); });
 }
 
 }  // namespace

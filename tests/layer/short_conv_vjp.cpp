@@ -4,6 +4,7 @@
 #include <weft/layer/short_conv_vjp.hpp>
 
 #include "gradient.hpp"
+#include "refusals.hpp"
 
 namespace {
 
@@ -131,6 +132,46 @@ TEST_CASE("gradients of the short convolution say what is wrong") {
   CHECK_THROWS_WITH(weft::vjp(executor, p.mixer, p.in(), tape, {.o = p.d_o}, d_state, {.x = p.d_o}), Contains("d_x: expected memory apart from d_o"));
   conv_state<float> other{array<float, 3>({2, 2, 3})};
   CHECK_THROWS_WITH(weft::vjp(executor, p.mixer, p.in(), tape, {.o = p.d_o}, other), Contains("d_state.inputs: expected [2, 3, 3], got [2, 2, 3]"));
+}
+
+TEST_CASE("the short convolution and its gradients refuse what is no tensor, and results over what they read or over each other") {
+  cpu executor;
+  problem<float> p(2, 2, 5, 3, 4, activation::silu);
+  auto state = p.start, d_state = p.d_end;
+  array<float, 3> o(p.x.extent()), d_x(p.x.extent());
+  array<float, 2> d_weight(p.weight.extent());
+  array<float, 1> d_bias(p.bias.extent());
+  tape tape;
+  weft::scan(executor, p.mixer, p.in(), state, {.o = o}, tape);
+  const test::refusals r(p.x, p.weight, p.bias, p.d_o, state.inputs, d_state.inputs, o, d_x, d_weight, d_bias);
+  using inputs = short_conv<float>::inputs;
+  using gradients = short_conv<float>::gradients;
+  const auto scans = [&](const inputs& in, auto to) { weft::scan(executor, p.mixer, in, state, {.o = to}); };
+  const auto back = [&](const inputs& in, auto d_o, const gradients& to) { weft::vjp(executor, p.mixer, in, tape, {.o = d_o}, d_state, to); };
+  const auto with = [&](auto member, auto v) {
+    auto in = p.in();
+    in.*member = v;
+    return in;
+  };
+  r.input("x", p.x.view(), [&](auto v) { scans(with(&inputs::x, v), o.view()); });
+  r.input("weight", p.weight.view(), [&](auto v) { scans(with(&inputs::weight, v), o.view()); });
+  r.input("bias", p.bias.view(), [&](auto v) { scans(with(&inputs::bias, v), o.view()); }, true);
+  r.says("x: expected [batch, time, 3], got a null view", [&] { scans(with(&inputs::x, view<float, 3>()), o.view()); });
+  r.says("weight: expected [3, 4], got a null view", [&] { scans(with(&inputs::weight, view<float, 2>()), o.view()); });
+  r.result("o", o.view(), [&](auto v) { scans(p.in(), v); });
+  r.says("state.inputs: expected memory apart from weight", [&] { scans(with(&inputs::weight, view<float, 2>(state.inputs.data(), {3, 4})), o.view()); });
+  r.says("state.inputs: expected memory apart from bias", [&] { scans(with(&inputs::bias, view<float, 1>(state.inputs.data(), {3})), o.view()); });
+  r.says("o: expected memory apart from state.inputs", [&] { scans({.x = p.x.view().slice(1, 0, 1), .weight = p.weight}, state.inputs.view().slice(1, 0, 1)); });
+
+  const gradients all{.x = d_x, .weight = d_weight, .bias = d_bias};
+  r.says("weight: expected a last stride of 1", [&] { back(with(&inputs::weight, view<float, 2>(p.weight.data(), {3, 4}, {1, 3})), p.d_o.view(), all); });
+  r.says("x: expected [2, 5, 3], got a null view", [&] { back(with(&inputs::x, view<float, 3>()), p.d_o.view(), all); });
+  r.says("weight: expected [3, 4], got a null view", [&] { back(with(&inputs::weight, view<float, 2>()), p.d_o.view(), all); });
+  r.input("d_o", p.d_o.view(), [&](auto v) { back(p.in(), v, all); }, true);
+  r.result("d_x", d_x.view(), [&](auto v) { back(p.in(), p.d_o.view(), {.x = v}); }, true);
+  r.says("d_x: expected memory apart from x", [&] { back(p.in(), p.d_o.view(), {.x = p.x}); });
+  r.says("d_bias: expected memory apart from d_weight", [&] { back(p.in(), p.d_o.view(), {.weight = d_weight, .bias = view<float, 1>(d_weight.data(), {3})}); });
+  r.says("d_state.inputs: expected memory apart from x", [&] { back(with(&inputs::x, view<float, 3>(d_state.inputs.data(), p.x.extent(), {0, 3, 1})), p.d_o.view(), all); });
 }
 
 }  // namespace
