@@ -1,6 +1,7 @@
 #include <weft/layer/delta_net_vjp.hpp>
 
 #include "layer_problem.hpp"
+#include "refusals.hpp"
 
 namespace {
 
@@ -94,4 +95,24 @@ TEST_CASE("gradients of layers say what is wrong and leave everything as it was"
   for (weft::index i = 0; i < d_x.size(); ++i) sum += std::abs(d_x.data()[i]);
   CHECK(sum == 0.0);
   CHECK(test::largest_difference(d_state.conv.inputs, before.conv.inputs) == 0.0);
+}
+
+TEST_CASE("an offset of a state refuses what is no tensor, and results over what they read") {
+  weft::cpu executor;
+  auto offset = test::normal<double, 3>({2, 3, 3}, 1), d_offset = offset;
+  auto q = test::normal<double, 4>({2, 4, 1, 3}, 2), d_q = q;
+  auto o = test::normal<double, 4>({2, 4, 2, 3}, 3), d_o = o;
+  const test::refusals r(offset, d_offset, q, d_q, o, d_o);
+  const auto reads = [&](auto from, auto to) { weft::read_offset<double>(executor, offset, from, to); };
+  r.input("q", q.view(), [&](auto v) { reads(v, o.view()); });
+  r.result("o", o.view(), [&](auto v) { reads(q.view(), v); });
+  r.says("o: expected memory apart from read_offset", [&] { reads(q.view().slice(0, 0, 1).slice(1, 0, 1), weft::view<double, 4>(offset.data(), {1, 1, 2, 3})); });
+  const auto back = [&](auto from, auto d, auto to, auto* to_offset) { weft::read_offset_vjp<double>(executor, offset, from, d, to, to_offset); };
+  r.input("q", q.view(), [&](auto v) { back(v, d_o.view(), d_q.view(), &d_offset); });
+  r.input("o", d_o.view(), [&](auto v) { back(q.view(), v, d_q.view(), &d_offset); });
+  r.result("d_q", d_q.view(), [&](auto v) { back(q.view(), d_o.view(), v, &d_offset); }, true);
+  r.says("d_q: expected memory apart from q", [&] { back(q.view(), d_o.view(), test::shifted(q.view()), &d_offset); });
+  r.says("d_read_offset: expected memory apart from read_offset", [&] { back(q.view(), d_o.view(), d_q.view(), &offset); });
+  weft::array<double, 3> other({2, 3, 2});
+  r.says("d_read_offset: expected [2, 3, 3], got [2, 3, 2]", [&] { back(q.view(), d_o.view(), d_q.view(), &other); });
 }

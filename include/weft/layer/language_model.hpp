@@ -141,11 +141,15 @@ struct language_wanted {
 };
 
 // The loss of what hidden_states() left on the tape, targets [B, T] or no_target, and the gradients of its mean (times `share`, for a mean over
-// several calls). Ends at the lowest block with a state that is wanted where neither x nor parameters are.
+// several calls). Throws as cross_entropy and vjp. Ends at the lowest block with a state that is wanted where neither x nor parameters are.
 template <class R>
 token_loss language_loss(cpu& executor, const language_model<R>& m, language_tape<R>& kept, view<const std::int64_t, 2> targets, const language_wanted<R>& wanted = {},
                          double share = 1.0) {
   auto* const d = wanted.parameters;
+  check::tensor("targets", targets, {kept.out.extent(0), kept.out.extent(1)}, false, false);
+  check::result("d_x", wanted.x, kept.out.extent(), true, true);
+  require(!wanted.states || wanted.states->size() == m.blocks.size(), errc::value, "d_states: expected one for each of ", m.blocks.size(), " blocks, got ",
+          wanted.states ? wanted.states->size() : 0);
   std::size_t lowest = d || !wanted.x.null() ? kept.first : m.blocks.size();
   for (std::size_t i = m.blocks.size(); wanted.states && i-- > kept.first;)
     if (!wanted.states->at(i).empty()) lowest = std::min(lowest, i);

@@ -26,6 +26,7 @@ R unit_query(const R* q, R* unit, index dim, R eps) {
 template <class R>
 void check_offset(const array<R, 3>& offset, const view<const R, 4>& q, const view<const R, 4>& o) {
   const index heads = q.extent[2];
+  check::tensor("q", q, q.extent, false, true);
   check::tensor("o", o, {q.extent[0], q.extent[1], o.extent[2], o.extent[3]}, false, true);
   require(heads > 0 && o.extent[2] % heads == 0, errc::heads, "q: expected heads that divide ", o.extent[2], " value heads, got ", heads);
   check::tensor<const R, 3>("read_offset", offset, {o.extent[2], q.extent[3], o.extent[3]}, false, true);
@@ -33,11 +34,13 @@ void check_offset(const array<R, 3>& offset, const view<const R, 4>& q, const vi
 
 }  // namespace detail
 
-// Adds D^T q to o [B, T, HV, V]; q [B, T, H, K], offset [HV, K, V]. O(B T HV K V). Throws errc::shape, errc::heads.
+// Adds D^T q to o [B, T, HV, V]; q [B, T, H, K], offset [HV, K, V]. O(B T HV K V). Throws errc::shape, errc::missing, errc::heads,
+// errc::overlap.
 template <class R>
 void read_offset(cpu& executor, const array<R, 3>& offset, std::type_identity_t<view<const R, 4>> q, std::type_identity_t<view<R, 4>> o, double eps = 1e-6) {
   detail::check_offset<R>(offset, q, o);
   check::result("o", o, o.extent, false, true);
+  check::apart({{"o", o}}, {{"read_offset", offset.view()}, {"q", q}});
   const index K = q.extent[3], V = o.extent[3], group = o.extent[2] / q.extent[2];
   const R scale = static_cast<R>(1.0 / std::sqrt(static_cast<double>(K)));
   executor.reserve(static_cast<std::size_t>(K) * sizeof(R));
@@ -56,11 +59,15 @@ void read_offset(cpu& executor, const array<R, 3>& offset, std::type_identity_t<
 }
 
 // From d_o [B, T, HV, V]: adds to d_q [B, T, H, K] and to d_offset; either null: not wanted. The same bits for any number of workers.
+// Throws as read_offset.
 template <class R>
 void read_offset_vjp(cpu& executor, const array<R, 3>& offset, std::type_identity_t<view<const R, 4>> q, std::type_identity_t<view<const R, 4>> d_o,
                      std::type_identity_t<view<R, 4>> d_q, array<R, 3>* d_offset, double eps = 1e-6) {
   detail::check_offset<R>(offset, q, d_o);
+  const auto d_numbers = d_offset ? d_offset->view() : view<R, 3>();
   check::result("d_q", d_q, q.extent, true, true);
+  check::tensor("d_read_offset", d_numbers, offset.extent(), true, true);
+  check::apart({{"d_q", d_q}, {"d_read_offset", d_numbers}}, {{"read_offset", offset.view()}, {"q", q}, {"d_o", d_o}});
   const index K = q.extent[3], V = d_o.extent[3], group = d_o.extent[2] / q.extent[2];
   const R scale = static_cast<R>(1.0 / std::sqrt(static_cast<double>(K)));
   executor.reserve(2 * static_cast<std::size_t>(K) * sizeof(R));
@@ -79,7 +86,7 @@ void read_offset_vjp(cpu& executor, const array<R, 3>& offset, std::type_identit
             for_lanes<R>(V, [&](index c, auto lane) {
               const simd<R> d = get(from + c, lane);
               sum = fma(d, get(&offset(h, i, 0) + c, lane), sum);
-              if (d_offset && !d_offset->null()) put(&(*d_offset)(h, i, 0) + c, fma(x, d, get(&(*d_offset)(h, i, 0) + c, lane)), lane);
+              if (!d_numbers.null()) put(&d_numbers(h, i, 0) + c, fma(x, d, get(&d_numbers(h, i, 0) + c, lane)), lane);
             });
             d_unit[i] = scale * lane_sum(sum);
             along += d_unit[i] * unit[i];
