@@ -132,8 +132,8 @@ TEST_CASE("tensors that are missing or have wrong shapes are named") {
 }
 
 TEST_CASE("tensors without elements are answered at once, and of claims beyond measure the tensor is named") {
-  const index most = index{1} << 40;
-  const auto none = [](index time) {
+  const weft::index most = weft::index{1} << 40;
+  const auto none = [](weft::index time) {
     return request("gated_delta_rule").put("q", {0, time, 2, 3}).put("k", {0, time, 2, 3}).put("v", {0, time, 4, 2}).put("g", {0, time, 4}).put("beta", {0, time, 4});
   };
   for (const ops::mode how : {ops::mode::scan, ops::mode::literal, ops::mode::step, ops::mode::split}) CHECK(none(1000).run(how).outputs.contains("o"));
