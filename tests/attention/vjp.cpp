@@ -435,6 +435,10 @@ TEST_CASE("a vjp that cannot be is refused before anything is written") {
   } catch (const weft::error& e) {
     CHECK_THAT(e.what(), Catch::Matchers::Contains("d_state.keys: expected [1, 2, 20, 6], got [1, 2, 19, 6]"));
   }
+  weft::cache_gradient<float> shared = p.d_after;
+  const weft::view<const float, 4> inside(shared.keys.data(), p.c.k.extent());
+  CHECK_THROWS_WITH(weft::vjp(cpu, p.mixer, with([&](auto& in) { in.k = inside; }), tape, d_out, shared, all),
+                    Catch::Matchers::Contains("k: expected memory apart from the gradients"));
 }
 
 }  // namespace attention_test

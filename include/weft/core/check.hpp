@@ -91,7 +91,12 @@ inline void apart(std::initializer_list<operand> written, std::initializer_list<
 // The same for gradients that a mixer lists one by one: apart from what is read, and from each other.
 class gradient_places {
  public:
-  void read(const operand& v) { read_.add(v); }  // its name is kept as a reference
+  void read(const operand& v) {  // its name is kept as a reference
+    written_.each([&](const operand& other) {
+      require(!share_elements(other, v), errc::overlap, v.name, ": expected memory apart from the gradients, got views that share elements");
+    });
+    read_.add(v);
+  }
   void write(const operand& v) {
     read_.each([&](const operand& other) { no_overlap(v, other); });
     written_.each([&](const operand& other) {
