@@ -194,7 +194,8 @@ model_state model::restore(const std::filesystem::path& path) const {
   const auto seen = weft::to_array<std::int64_t, 1>(file.at("seen"));
   const auto logits = weft::to_array<float, 1>(file.at("logits"));
   require(seen.size() == 1 && seen(0) >= 0, errc::value, file.name(), ": tensor seen: expected a count");
-  require(logits.size() == (seen(0) > 0 ? vocabulary : 0), errc::shape, file.name(), ": tensor logits: expected ", seen(0) > 0 ? vocabulary : 0, " elements, got ", logits.size());
+  const index expected = seen(0) > 0 ? vocabulary : 0;
+  require(logits.size() == expected, errc::shape, file.name(), ": tensor logits: expected ", expected, " elements, got ", logits.size());
   const auto require_finite = [&](const std::string& name, weft::tensor t) {
     t.shape = {t.count()};
     const auto numbers = weft::to_array<float, 1>(t);

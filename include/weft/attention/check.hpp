@@ -82,6 +82,8 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
   check::tensor("q", in.q, {x.batch, x.time, x.query_heads, x.key_dim}, false, true);
   check::tensor("sink", in.sink, {x.query_heads}, true, false);
   detail::check_tokens(mixer, in, cache, cu, x);
+  check::no_overlap("state.keys", cache.keys.view(), "q", in.q);
+  check::no_overlap("state.values", cache.values.view(), "q", in.q);
 
   check::result("lse", out.lse, {x.batch, x.time, x.query_heads}, true, false);
   out.o.visit([&](const auto& o) {
@@ -92,8 +94,6 @@ attention_extents check_attention(const M& mixer, const typename M::inputs& in, 
     if (!x.output_is_value) check::no_overlap("o", o, "v", in.v);
     check::no_overlap("o", o, "k", in.k);
     check::no_overlap("o", o, "sink", in.sink);
-    check::no_overlap("state.keys", cache.keys.view(), "q", in.q);
-    check::no_overlap("state.values", cache.values.view(), "q", in.q);
     check::no_overlap("o", o, "state.keys", cache.keys.view());
     check::no_overlap("o", o, "state.values", cache.values.view());
     check::no_overlap("lse", out.lse, "o", o);

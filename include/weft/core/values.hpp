@@ -43,22 +43,27 @@ WEFT_INLINE void require_number(std::string_view name, R e, bool or_minus_infini
 }
 
 // Throws errc::value naming the tensor where it has a NaN or an infinity (-inf may mean something), errc::shape where no memory has it.
-template <class View>
-void require_numbers(std::string_view name, const View& v, bool or_minus_infinity) {
+// Then also(element, position), in the same pass.
+template <class View, class Also>
+void require_numbers(std::string_view name, const View& v, bool or_minus_infinity, Also&& also) {
   using R = accumulate_t<std::remove_const_t<typename View::element>>;
   check::tensor(name, v, v.extent, true, false);
-  each_element(v, [&](const auto& element, const auto& at) { require_number(name, static_cast<R>(element), or_minus_infinity, " at ", check::list(at)); });
+  each_element(v, [&](const auto& element, const auto& at) {
+    const R e = static_cast<R>(element);
+    require_number(name, e, or_minus_infinity, " at ", check::list(at));
+    also(e, at);
+  });
+}
+template <class View>
+void require_numbers(std::string_view name, const View& v, bool or_minus_infinity) {
+  require_numbers(name, v, or_minus_infinity, [](auto, const auto&) {});
 }
 // The same, and a log-decay, which may be -inf, does not grow.
 template <class View>
 void require_finite(std::string_view name, const View& v, bool log_decay = false) {
-  using R = accumulate_t<std::remove_const_t<typename View::element>>;
-  require_numbers(name, v, log_decay);
-  if (log_decay)
-    each_element(v, [&](const auto& element, const auto& at) {
-      const R e = static_cast<R>(element);
-      require(e <= 0, errc::value, name, ": expected a log-decay of at most 0, got ", e, " at ", check::list(at));
-    });
+  require_numbers(name, v, log_decay, [&](auto e, const auto& at) {
+    require(!log_decay || e <= 0, errc::value, name, ": expected a log-decay of at most 0, got ", e, " at ", check::list(at));
+  });
 }
 
 // The gradients' views: of extents_of(constant index), apart from what is read and from each other.

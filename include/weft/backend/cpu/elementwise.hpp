@@ -39,7 +39,7 @@ template <class F>
 void for_rows(cpu& executor, std::array<index, 3> extent, index width, F&& f) {
   constexpr index task = 8192;  // elements
   if (width == 0) return;
-  const index rows = extent[0] * extent[1] * extent[2], block = std::max<index>(1, task / std::max<index>(1, width));
+  const index rows = extent[0] * extent[1] * extent[2], block = std::max<index>(1, task / width);
   executor.parallel_for((rows + block - 1) / block, [&](index i, int) {
     for (index r = i * block; r < std::min(rows, (i + 1) * block); ++r) {
       const index outer = r / extent[2];
